@@ -1,0 +1,22 @@
+"""Elastic PyTorch training with deadlines.
+
+``from eflib import ElasticTrainer`` is the whole public surface of a training script. The name is
+loaded on first use, so that ``import eflib`` alone, and the command line with it, stays free of
+torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eflib.trainer.trainer import ElasticTrainer
+
+__version__ = "0.1.0"
+__all__ = ["ElasticTrainer", "__version__"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of a module attribute is its own
+    if name == "ElasticTrainer":
+        from eflib.trainer.trainer import ElasticTrainer  # noqa: PLC0415 - lazy: torch takes seconds
+
+        return ElasticTrainer
+    raise AttributeError(f"module 'eflib' has no attribute {name!r}")
