@@ -37,7 +37,7 @@ def test_the_first_loss_is_that_of_a_uniform_guess():
 
     loss = cross_entropy(small()(tokens).flatten(0, 1), tokens.flatten())
 
-    assert loss.item() == pytest.approx(torch.tensor(7.0).log().item(), rel=0.02)
+    assert loss.item() == pytest.approx(torch.tensor(7.0).log().item(), rel=0.1)
 
 
 def test_a_width_that_heads_cannot_share_is_refused():
