@@ -1,0 +1,208 @@
+"""A store in a folder: one file per key, for one machine or a disk that several nodes share.
+
+Values are renamed or linked into place, so a reader needs no lock and a writer that is killed
+leaves at most a temporary file. Only an exchange of one value for another takes a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from eflib.errors import StoreError
+from eflib.store import atomic
+from eflib.store.base import STREAMS, Keys, Store, check_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NUM_LOCKS = 64
+LEFTOVER_SECONDS = 3600.0
+"""Age at which a temporary file cannot be in use any more: writing one takes milliseconds."""
+LONGEST_NAME = 250
+"""Bytes in an escaped part of a key: common file systems end a name at 255."""
+
+
+class FolderStore(Store):
+    """Keys as files below a folder; see ``Store`` for what it promises.
+
+    A key's last part becomes ``@part`` and the others folders, so that ``a`` and ``a/b`` can both
+    be keys; what a file name cannot hold is percent-encoded. Nothing is synced to the disk: values
+    outlive every process, not a power cut.
+
+    Args:
+        root: The folder; it is made at the first write.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = str(Path(root).expanduser().absolute())
+        self._temporary = f"{self._root}/.temporary"
+        self._locks = f"{self._root}/.locks"
+        self._paths: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        """The folder, as an absolute path."""
+        return self._root
+
+    def check(self) -> None:
+        """Make the folder where it is missing, and see that it can be written and read.
+
+        Raises:
+            StoreError: It cannot.
+        """
+        with self._explained("use"):
+            self._make_root()
+            probe = atomic.write_temporary(self._temporary, b"probe")
+            Path(probe).read_bytes()
+            Path(probe).unlink()
+            os.listdir(self._root)  # noqa: PTH208 - asks whether it may be listed
+            self._sweep()
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value of a key, or None; one open and one read."""
+        path = self._paths.get(key) or self._path(key)
+        try:
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - polled by every worker
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as cause:
+            raise self._failure("read", cause) from cause
+
+    def set(self, key: str, value: bytes) -> None:
+        """Write the value of a key by renaming a whole file into place."""
+        path = self._path(key)
+        with self._explained("write"):
+            self._place(path, value)
+
+    def compare_and_set(self, key: str, expected: bytes | None, value: bytes) -> bool:
+        """Write ``value`` if the key holds ``expected`` (None: if it is absent)."""
+        path = self._path(key)
+        lock = f"{self._locks}/{zlib.crc32(key.encode()) % NUM_LOCKS}"
+        with self._explained("write"):
+            if expected is None:
+                return self._create(path, value, lock)
+            if not Path(self._locks).is_dir():
+                self._make_root()
+            with atomic.locked(lock):
+                if self.get(key) != expected:
+                    return False
+                self._place(path, value)
+                return True
+
+    def delete(self, key: str) -> bool:
+        """Remove a key; True if it was there."""
+        path = self._path(key)
+        with self._explained("write"):
+            try:
+                os.unlink(path)  # noqa: PTH108 - a plain string
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
+
+    def list(self, prefix: str = "") -> Keys:
+        """Return the keys that start with ``prefix``, sorted."""
+        folder = prefix.rpartition("/")[0]
+        top = "/".join([self._root, *(_escape(part) for part in folder.split("/") if part)])
+        keys = []
+        with self._explained("read"):
+            for key in _walk(top, f"{folder}/" if folder else ""):
+                hidden = key.startswith(STREAMS) and not prefix.startswith(STREAMS)
+                if key.startswith(prefix) and not hidden:
+                    keys.append(key)
+        return sorted(keys)
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between two calls."""
+
+    def _path(self, key: str) -> str:
+        path = self._paths.get(key)
+        if path is None:
+            check_key(key)
+            *folders, name = [_escape(part) for part in key.split("/")]
+            path = "/".join([self._root, *folders, f"@{name}"])
+            if len(self._paths) > 10_000:
+                self._paths.clear()
+            self._paths[key] = path
+        return path
+
+    def _place(self, path: str, value: bytes) -> None:
+        temporary = self._write(value)
+        try:
+            os.replace(temporary, path)  # noqa: PTH105 - plain strings
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+            os.replace(temporary, path)  # noqa: PTH105
+
+    def _create(self, path: str, value: bytes, lock: str) -> bool:
+        if os.path.exists(path):  # noqa: PTH110 - most losers need no file
+            return False
+        temporary = self._write(value)
+        try:
+            return atomic.create(temporary, path, lock)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+            return atomic.create(temporary, path, lock)
+
+    def _write(self, value: bytes) -> str:
+        try:
+            return atomic.write_temporary(self._temporary, value)
+        except FileNotFoundError:
+            self._make_root()
+            return atomic.write_temporary(self._temporary, value)
+
+    def _make_root(self) -> None:
+        for folder in (self._root, self._temporary, self._locks):
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _sweep(self) -> None:
+        oldest = time.time() - LEFTOVER_SECONDS
+        with os.scandir(self._temporary) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.stat().st_mtime < oldest:
+                        Path(entry.path).unlink()
+
+    @contextmanager
+    def _explained(self, act: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as cause:
+            raise self._failure(act, cause) from cause
+
+    def _failure(self, act: str, cause: OSError) -> StoreError:
+        reason = cause.strerror or str(cause)
+        return StoreError(
+            f"cannot {act} the store in {self._root} ({reason.lower()})",
+            detail=f"at {cause.filename}" if cause.filename else "",
+            hint="make the folder readable and writable for this user, or choose another one "
+            "with EFLIB_HOME or --store",
+        )
+
+
+def _escape(part: str) -> str:
+    """Return a part of a key as a file name: never hidden, never ``..``, never with an ``@``."""
+    name = quote(part, safe="")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) > LONGEST_NAME:
+        raise StoreError(f"a part of a key is longer than {LONGEST_NAME} bytes: {part[:40]}...")
+    return name
+
+
+def _walk(folder: str, prefix: str) -> Iterator[str]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names only
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        if name.startswith("@"):
+            yield prefix + unquote(name[1:])
+        elif not name.startswith("."):
+            yield from _walk(f"{folder}/{name}", f"{prefix}{unquote(name)}/")

@@ -1,0 +1,313 @@
+"""A store on torch's TCPStore, for nodes that share no disk; the only store file that needs torch.
+
+torch gives get, set, compare-and-set and delete of one key. What it lacks is made here: a get that
+does not wait (torch's blocks, and with it the whole connection), exact compare-and-set (torch's
+cannot tell *I wrote it* from *it was so already*), a list of keys (new in torch, and older ones are
+supported), and a bound on every call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from torch.distributed import TCPStore as TorchStore  # type: ignore[attr-defined]
+
+from eflib.errors import StoreError
+from eflib.store.base import STREAMS, Keys, Store, check_key
+from eflib.store.bounded import BoundedCalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONNECT_SECONDS = 5.0
+"""How long a server may take to appear: it may be starting beside us."""
+CALL_SECONDS = 10.0
+"""How long a server may take to answer one call; an idle one answers in under a millisecond."""
+
+_NONCE_BYTES = 8
+_ABSENT = "-"  # shorter than any stored value, which starts with a nonce
+_FOLDERS = "folders/"  # below it, the names in each folder: the index that ``list`` reads
+_VALUES = "values/"
+
+
+class TcpStore(Store):
+    """Keys on a server that ``serve`` made; see ``Store`` for what it promises.
+
+    It connects at its first call, and again after the connection broke. A value is stored behind a
+    random nonce, so that no two writes are ever equal and the server's compare-and-set is exact.
+
+    Args:
+        host: Name or address of the server.
+        port: Its port.
+        connect_seconds: How long to try to connect.
+        call_seconds: How long to wait for an answer.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        call_seconds: float = CALL_SECONDS,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._connect_seconds = connect_seconds
+        self._call_seconds = call_seconds
+        self._calls: BoundedCalls | None = None
+        self._client: TorchStore | None = None
+
+    @property
+    def url(self) -> str:
+        """The server's address, as ``tcp://host:port``."""
+        return f"tcp://{_address(self._host, self._port)}"
+
+    def check(self) -> None:
+        """Connect, so that a wrong address is told at once.
+
+        Raises:
+            StoreError: Nothing there answers as a store.
+        """
+        self._raw("nothing")
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value of a key, or None; one message there and back."""
+        raw = self._raw(_VALUES + key)
+        return None if raw is None else raw[_NONCE_BYTES:]
+
+    def set(self, key: str, value: bytes) -> None:
+        """Write the value of a key, and its name where it is new."""
+        check_key(key)
+        raw = self._raw(_VALUES + key)
+        while True:
+            won, raw = self._exchange(key, raw, value)
+            if won:
+                return
+
+    def compare_and_set(self, key: str, expected: bytes | None, value: bytes) -> bool:
+        """Write ``value`` if the key holds ``expected`` (None: if it is absent)."""
+        check_key(key)
+        raw = self._raw(_VALUES + key)
+        while expected == (None if raw is None else raw[_NONCE_BYTES:]):
+            won, raw = self._exchange(key, raw, value)
+            if won:
+                return True
+        return False
+
+    def delete(self, key: str) -> bool:
+        """Remove a key and its name; True if it was there."""
+        removed = bool(self._call(lambda client: client.delete_key(_VALUES + key)))
+        if removed and not key.startswith(STREAMS):
+            self._unlist(key)
+            if self._raw(_VALUES + key) is not None:
+                self._list_in_folders(key)  # written again meanwhile
+        return removed
+
+    def list(self, prefix: str = "") -> Keys:
+        """Return the keys that start with ``prefix``, sorted; streams are not listed."""
+        found: Keys = []
+        self._walk(prefix.rpartition("/")[0], prefix, found)
+        return sorted(key for key in found if self._raw(_VALUES + key) is not None)
+
+    def close(self) -> None:
+        """Close the connection; a later call opens another."""
+        self._client = None
+        if self._calls is not None:
+            self._calls.end()
+            self._calls = None
+
+    def _exchange(self, key: str, raw: bytes | None, value: bytes) -> tuple[bool, bytes | None]:
+        """Write ``value`` in the place of ``raw``; return whether we did, and what stands there."""
+        new = os.urandom(_NONCE_BYTES) + value
+        listed = raw is None and not key.startswith(STREAMS)
+        if listed:
+            self._list_in_folders(key)  # before: a key must not exist unlisted if we die here
+        held = self._compare_set(_VALUES + key, b"" if raw is None else raw, new)
+        won = held == new
+        stands: bytes | None = held
+        if listed and won:
+            self._list_in_folders(key)  # after: a delete may have taken the name away meanwhile
+        if not won and raw is not None and held == raw:
+            stands = self._raw(_VALUES + key)  # the server answers so when the key is absent
+        return won, stands
+
+    def _raw(self, name: str) -> bytes | None:
+        # Where the key is absent, the server changes nothing and answers with what was expected.
+        held: bytes = self._call(lambda client: client.compare_set(name, _ABSENT, _ABSENT))
+        return None if held == _ABSENT.encode() else held
+
+    def _compare_set(self, name: str, expected: bytes, desired: bytes) -> bytes:
+        def call(client: Any) -> bytes:  # noqa: ANN401 - torch's stub says str; bytes are taken too
+            held: bytes = client.compare_set(name, expected, desired)
+            return held
+
+        answer: bytes = self._call(call)
+        return answer
+
+    def _list_in_folders(self, key: str) -> None:
+        *folders, name = key.split("/")
+        if name in self._names("/".join(folders)):
+            return
+        for depth, folder in enumerate(folders):  # from the top: who is listed, can be reached
+            self._change_folder("/".join(folders[:depth]), f"{folder}/", present=True)
+        self._change_folder("/".join(folders), name, present=True)
+
+    def _unlist(self, key: str) -> None:
+        folder, _, name = key.rpartition("/")
+        self._change_folder(folder, name, present=False)
+
+    def _change_folder(self, folder: str, name: str, *, present: bool) -> None:
+        index = f"{_FOLDERS}{folder}"
+        raw = self._raw(index)
+        while True:
+            names = set(json.loads(raw[_NONCE_BYTES:])) if raw else set()
+            if (name in names) == present:
+                return
+            names ^= {name}
+            new = os.urandom(_NONCE_BYTES) + json.dumps(sorted(names)).encode()
+            held = self._compare_set(index, raw or b"", new)
+            if held == new:
+                return
+            raw = held
+
+    def _names(self, folder: str) -> Keys:
+        raw = self._raw(f"{_FOLDERS}{folder}")
+        names: Keys = json.loads(raw[_NONCE_BYTES:]) if raw else []
+        return names
+
+    def _walk(self, folder: str, prefix: str, found: Keys) -> None:
+        for name in self._names(folder):
+            path = f"{folder}/{name}" if folder else name
+            if name.endswith("/"):
+                if path.startswith(prefix) or prefix.startswith(path):
+                    self._walk(path.rstrip("/"), prefix, found)
+            elif path.startswith(prefix):
+                found.append(path)
+
+    def _call(self, call: Callable[[TorchStore], Any]) -> Any:  # noqa: ANN401 - as the call has it
+        if self._client is None or self._calls is None:
+            self._connect()
+        client, calls = self._client, self._calls
+        if client is None or calls is None:
+            raise StoreError(f"the store at {self.url} was closed")
+        try:
+            return calls(lambda: call(client), self._call_seconds)
+        except (RuntimeError, TimeoutError) as cause:
+            self.close()
+            raise StoreError(
+                f"lost the store at {_address(self._host, self._port)} ({_first_line(cause)})",
+                hint="see that the process that serves it still runs, and that no firewall "
+                "stands between",
+            ) from cause
+
+    def _connect(self) -> None:
+        _knock(self._host, self._port, self._connect_seconds)
+        calls = BoundedCalls()
+        bound = timedelta(seconds=self._connect_seconds)
+        try:
+            self._client = calls(
+                lambda: TorchStore(
+                    host_name=self._host,
+                    port=self._port,
+                    is_master=False,
+                    timeout=bound,
+                    wait_for_workers=False,
+                ),
+                3 * self._connect_seconds,
+            )
+        except (RuntimeError, TimeoutError) as cause:
+            raise StoreError(
+                f"what listens at {_address(self._host, self._port)} is not a store",
+                detail=_first_line(cause),
+                hint="give the address that the coordinator printed",
+            ) from cause
+        self._calls = calls
+
+
+def _knock(host: str, port: int, seconds: float) -> None:
+    """Wait until somebody listens at an address; torch's own wait would print stack traces."""
+    end = time.monotonic() + seconds
+    while True:
+        left = max(0.05, end - time.monotonic())
+        try:
+            socket.create_connection((host, port), timeout=left).close()
+        except OSError as cause:
+            if time.monotonic() + 0.1 >= end:
+                raise _unreachable(host, port, seconds, cause) from cause
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _unreachable(host: str, port: int, seconds: float, cause: OSError) -> StoreError:
+    if isinstance(cause, ConnectionRefusedError):
+        reason = "refused"
+    elif isinstance(cause, socket.gaierror):
+        reason = "unknown host name"
+    elif isinstance(cause, TimeoutError):
+        reason = "no answer"
+    else:
+        reason = (cause.strerror or str(cause)).lower()
+    return StoreError(
+        f"cannot reach {_address(host, port)} ({reason}) after {seconds:g} s",
+        hint="see that the coordinator's store runs there, and that no firewall stands between",
+    )
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _first_line(cause: BaseException) -> str:
+    return (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
+
+
+class Server:
+    """The process's side that holds the values; they live as long as it does.
+
+    Args:
+        port: Where to listen, on all interfaces; 0 takes a free port.
+
+    Raises:
+        StoreError: The port is taken.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        bound = timedelta(seconds=CALL_SECONDS)
+        try:
+            self._held: TorchStore | None = TorchStore(
+                host_name="0.0.0.0",
+                port=port,
+                is_master=True,
+                timeout=bound,
+                wait_for_workers=False,
+            )
+        except RuntimeError as cause:
+            raise StoreError(
+                f"cannot listen on port {port} (it is taken, or not allowed)",
+                detail=_first_line(cause),
+                hint="choose another port, or 0 for a free one",
+            ) from cause
+        self.port: int = self._held.port
+
+    def close(self) -> None:
+        """Stop serving; what was stored is gone."""
+        self._held = None
+
+
+def serve(port: int = 0) -> Server:
+    """Serve a store from this process until the returned server is closed.
+
+    Args:
+        port: Where to listen; 0 takes a free port, which is then in ``Server.port``.
+
+    Raises:
+        StoreError: The port is taken.
+    """
+    return Server(port)
