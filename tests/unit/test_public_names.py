@@ -13,6 +13,21 @@ PACKAGES = sorted(f"eflib.{path.parent.name}" for path in (ROOT / "eflib").glob(
 PUBLIC = {
     "eflib": ["ElasticTrainer", "__version__"],
     "eflib.models": ["NAMES", "CharGPT", "DigitsCNN", "Paced", "build"],
+    "eflib.profiles": [
+        "Profile",
+        "available",
+        "curves",
+        "devices",
+        "find",
+        "from_json",
+        "import_tables",
+        "load",
+        "read",
+        "read_folder",
+        "read_table",
+        "to_json",
+        "write",
+    ],
 }
 
 
