@@ -209,7 +209,10 @@ class TcpStore(Store):
     def _connect(self) -> None:
         _knock(self._host, self._port, self._connect_seconds)
         calls = BoundedCalls()
-        bound = timedelta(seconds=self._connect_seconds)
+        # Torch asks the name service for the name of every address it meets, and a lost answer
+        # costs it 5 s: somebody listens there, so it is given the time.
+        handshake_seconds = 3 * self._connect_seconds
+        bound = timedelta(seconds=handshake_seconds)
         try:
             self._client = calls(
                 lambda: TorchStore(
@@ -219,7 +222,7 @@ class TcpStore(Store):
                     timeout=bound,
                     wait_for_workers=False,
                 ),
-                3 * self._connect_seconds,
+                handshake_seconds + 1,
             )
         except (RuntimeError, TimeoutError) as cause:
             raise StoreError(

@@ -164,24 +164,16 @@ def test_an_entry_put_into_a_trimmed_place_moves_to_the_end(store, stream, monke
     assert store.read(stream, 0) == [(1, b"b")]
 
 
-def test_no_increment_is_lost_among_processes(store, url):
-    run_together(*[(writers.count_up, url, "count", 40)] * 3)
-    assert store.get("count") == b"120"
-
-
-def test_every_entry_of_every_process_stands_once_and_in_its_order(store, url, stream):
-    run_together(*[(writers.append_named, url, stream, name, 40) for name in "abc"])
+def test_races_among_processes_lose_nothing_and_have_one_winner(store, url, stream):
+    run_together(*[(writers.race, url, stream, name, 40) for name in "abc"])
+    assert store.get("count") == b"120", "no increment is lost"
     entries = store.read(stream, 0)
     assert [index for index, _ in entries] == list(range(120))
     for name in "abc":
         own = [value.decode() for _, value in entries if value.startswith(name.encode())]
-        assert own == [f"{name}:{number}" for number in range(40)]
-
-
-def test_each_key_has_one_winner_among_processes(store, url, stream):
-    run_together(*[(writers.claim_all, url, stream, name, 40) for name in "abc"])
-    won = [int(value) for _, value in store.read(stream, 0)]
-    assert sorted(won) == list(range(40))
+        assert own == [f"{name}:{number}" for number in range(40)], "in the order of its writer"
+    won = [int(value) for _, value in store.read(f"{stream}/won", 0)]
+    assert sorted(won) == list(range(40)), "each key has one winner"
 
 
 def test_a_killed_writer_leaves_whole_values_and_no_lock(store, url, stream):

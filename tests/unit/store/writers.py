@@ -5,28 +5,21 @@ import itertools
 from eflib.store import open_store
 
 
-def count_up(url, key, times):
-    """Add one to a number, ``times`` times, against everybody else who does."""
-    store = open_store(url)
-    for _ in range(times):
-        while True:
-            held = store.get(key)
-            if store.compare_and_set(key, held, str(int(held or b"0") + 1).encode()):
-                break
-
-
-def append_named(url, stream, name, times):
-    store = open_store(url)
-    for number in range(times):
-        store.append(stream, f"{name}:{number}".encode())
-
-
-def claim_all(url, stream, name, rounds):
-    """Claim every key of a row; what was won is told in the stream."""
+def race(url, stream, name, rounds):
+    """Count, append and claim against everybody else who does; the winner of a claim is told."""
     store = open_store(url)
     for number in range(rounds):
+        count_up(store, "count")
+        store.append(stream, f"{name}:{number}".encode())
         if store.compare_and_set(f"race/{number}", None, name.encode()):
-            store.append(stream, str(number).encode())
+            store.append(f"{stream}/won", str(number).encode())
+
+
+def count_up(store, key):
+    while True:
+        held = store.get(key)
+        if store.compare_and_set(key, held, str(int(held or b"0") + 1).encode()):
+            return
 
 
 def write_for_ever(url, stream, started):

@@ -1,0 +1,128 @@
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from eflib.errors import StoreError
+from eflib.store import FolderStore, atomic, open_store
+
+HINT = (
+    "make the folder readable and writable for this user, or choose another one with EFLIB_HOME "
+    "or --store"
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FolderStore(tmp_path / "store")
+
+
+def temporary_files(store):
+    return list(Path(store.url, ".temporary").iterdir())
+
+
+def test_a_folder_below_a_file_cannot_be_used(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError) as caught:
+        open_store(tmp_path / "file" / "store")
+    place = tmp_path / "file" / "store"
+    assert caught.value.problem == f"cannot use the store in {place} (not a directory)"
+    assert caught.value.hint == HINT
+
+
+def refuse(*arguments, **options):
+    raise PermissionError(errno.EACCES, "Permission denied", "/some/where")
+
+
+def test_a_folder_that_may_not_be_written_is_named_with_the_cause(store, monkeypatch):
+    store.check()
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StoreError) as caught:
+        store.set("k", b"v")
+    assert caught.value.problem == f"cannot write the store in {store.url} (permission denied)"
+    assert caught.value.detail == "at /some/where"
+    assert caught.value.hint == HINT
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_value_that_may_not_be_read_is_an_error_and_not_absent(store):
+    store.set("k", b"v")
+    Path(store.url, "@k").chmod(0)
+    with pytest.raises(StoreError, match="cannot read the store"):
+        store.get("k")
+
+
+def test_a_value_that_cannot_be_read_is_an_error_and_not_absent(store):
+    store.check()
+    Path(store.url, "@k").mkdir()
+    with pytest.raises(StoreError) as caught:
+        store.get("k")
+    assert caught.value.problem == f"cannot read the store in {store.url} (is a directory)"
+
+
+def test_a_part_that_is_too_long_for_a_file_name_is_refused(store):
+    with pytest.raises(StoreError, match="a part of a key is longer than 250 bytes: xxx"):
+        store.set("a/" + "x" * 251, b"v")
+
+
+def test_a_held_lock_is_waited_for_within_a_bound(store, monkeypatch):
+    store.set("k", b"old")
+    locks = f"{store.url}/.locks"
+    monkeypatch.setattr(atomic.locked.__init__, "__kwdefaults__", {"seconds": 0.05})
+    monkeypatch.setattr("eflib.store.file.NUM_LOCKS", 1)
+    with atomic.locked(f"{locks}/0"), pytest.raises(StoreError) as caught:
+        store.compare_and_set("k", b"old", b"new")
+    assert caught.value.problem == f"waited 0.05 s for the lock {locks}/0"
+    assert caught.value.hint.endswith(f"find it with: fuser {locks}/0")
+    assert store.compare_and_set("k", b"old", b"new")
+
+
+def test_a_claim_needs_no_lock(store, monkeypatch):
+    monkeypatch.setattr(atomic, "locked", None)
+    assert store.compare_and_set("k", None, b"v")
+    assert store.append("s", b"v") == 0
+
+
+def test_a_claim_without_hard_links_is_as_exclusive(store, monkeypatch):
+    def no_links(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    store.check()
+    monkeypatch.setattr(os, "link", no_links)
+    assert store.compare_and_set("k", None, b"first")
+    monkeypatch.setattr(os.path, "exists", lambda path: False)  # it came after the quick look
+    assert not store.compare_and_set("k", None, b"second")
+    assert store.get("k") == b"first"
+    assert temporary_files(store) == []
+
+
+def test_no_temporary_file_is_left_behind(store):
+    store.set("k", b"1")
+    store.compare_and_set("k", None, b"2")
+    store.compare_and_set("new", None, b"3")
+    store.compare_and_set("k", b"1", b"4")
+    assert temporary_files(store) == []
+
+
+def test_what_a_killed_writer_left_long_ago_is_swept(store):
+    store.check()
+    old = atomic.write_temporary(f"{store.url}/.temporary", b"half")
+    new = atomic.write_temporary(f"{store.url}/.temporary", b"half")
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    store.check()
+    assert temporary_files(store) == [Path(new)]
+
+
+def test_a_folder_that_vanishes_is_made_again(store):
+    store.set("k", b"1")
+    Path(store.url).rename(f"{store.url}-gone")
+    assert store.get("k") is None
+    store.set("k", b"2")
+    assert store.get("k") == b"2"
+
+
+def test_only_the_owner_may_enter_the_folder(store):
+    store.check()
+    assert Path(store.url).stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,98 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from eflib.errors import StoreError
+from eflib.store import wait_for
+from eflib.store.tcp import TcpStore, serve
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server in a process of its own, and the number of its port."""
+    port_file = tmp_path / "port"
+    command = [sys.executable, "-m", "eflib.store.server", "--port-file", str(port_file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process.port = int(wait_for(lambda: port_file.exists() and port_file.read_text(), **START))
+    yield process
+    process.kill()
+    process.communicate(timeout=60)
+
+
+START = {"timeout": 60, "what": "the server's port"}
+
+
+def test_a_server_lives_until_it_is_told_to_end(server):
+    store = TcpStore("127.0.0.1", server.port)
+    store.set("k", b"v")
+    assert store.get("k") == b"v"
+    server.send_signal(signal.SIGTERM)
+    printed, _ = server.communicate(timeout=60)
+    assert (server.returncode, printed) == (0, f"serving on port {server.port}\n")
+
+
+def test_a_server_that_died_is_reported_and_not_waited_for(server):
+    store = TcpStore("127.0.0.1", server.port, connect_seconds=0.2)
+    store.set("k", b"v")
+    server.kill()
+    server.wait(60)
+    with pytest.raises(StoreError) as lost:
+        store.get("k")
+    assert lost.value.problem.startswith(f"lost the store at 127.0.0.1:{server.port} (")
+    assert lost.value.hint.startswith("see that the process that serves it still runs")
+    with pytest.raises(StoreError) as refused:
+        store.get("k")
+    problem = f"cannot reach 127.0.0.1:{server.port} (refused) after 0.2 s"
+    assert refused.value.problem == problem
+
+
+def test_a_server_that_hangs_is_reported_within_the_bound(server):
+    store = TcpStore("127.0.0.1", server.port, call_seconds=0.3)
+    store.check()
+    os.kill(server.pid, signal.SIGSTOP)
+    with pytest.raises(StoreError) as caught:
+        store.get("k")
+    os.kill(server.pid, signal.SIGCONT)
+    assert caught.value.problem == (
+        f"lost the store at 127.0.0.1:{server.port} (no answer for 0.3 s)"
+    )
+    assert store.get("k") is None, "it connects again"
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StoreError) as caught:
+            serve(port)
+    assert caught.value.problem == f"cannot listen on port {port} (it is taken, or not allowed)"
+    assert caught.value.hint == "choose another port, or 0 for a free one"
+
+
+def test_something_else_that_listens_is_not_a_store():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(StoreError) as caught:
+            TcpStore("127.0.0.1", port, connect_seconds=0.2).check()
+    assert caught.value.problem == f"what listens at 127.0.0.1:{port} is not a store"
+
+
+def test_an_unknown_host_name_is_told(monkeypatch):
+    def unknown(address, timeout):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", unknown)
+    with pytest.raises(StoreError) as caught:
+        TcpStore("no-such-node", 1, connect_seconds=0.05).check()
+    assert caught.value.problem == "cannot reach no-such-node:1 (unknown host name) after 0.05 s"
+
+
+def test_a_store_is_closed_twice_without_harm(tcp_store):
+    store = TcpStore("127.0.0.1", int(tcp_store.url.rpartition(":")[2]))
+    store.check()
+    store.close()
+    store.close()
+    assert store.get("k") is None, "it connects again"
