@@ -1,0 +1,99 @@
+"""Sets of GPUs as bits of one integer, and the aligned power-of-two blocks among them.
+
+Position p of the cluster is bit p. A buddy block of size s starts at a multiple of s. Integers make
+the algebra short and quick: the starts of all free blocks of twice a size follow from those of the
+size by one shift and two ands.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+
+@lru_cache(maxsize=256)
+def aligned_starts(exponent: int, width: int) -> int:
+    """Return the bits at multiples of ``2**exponent`` below ``width``."""
+    starts = 0
+    for position in range(0, width, 1 << exponent):
+        starts |= 1 << position
+    return starts
+
+
+def free_starts(free: int, exponent: int) -> list[int]:
+    """Return, per exponent from 0 to ``exponent``, the starts of all wholly free aligned blocks."""
+    width = free.bit_length()
+    levels = [free]
+    for e in range(1, exponent + 1):
+        below = levels[-1]
+        levels.append(below & (below >> (1 << (e - 1))) & aligned_starts(e, width))
+    return levels
+
+
+def block(start: int, exponent: int) -> int:
+    """Return the set of the ``2**exponent`` positions from ``start`` on."""
+    return ((1 << (1 << exponent)) - 1) << start
+
+
+def is_block(mask: int) -> bool:
+    """True for an aligned block of a power-of-two size.
+
+    Examples:
+        >>> is_block(0b1100), is_block(0b0110), is_block(0b0111)
+        (True, False, False)
+    """
+    size = mask.bit_count()
+    if size == 0 or size & (size - 1):
+        return False
+    start = (mask & -mask).bit_length() - 1
+    return start % size == 0 and mask >> start == (1 << size) - 1
+
+
+def best_fit(free: int, exponent: int, *, low: bool) -> int:
+    """Return a free aligned block inside the smallest free buddy that holds one, or 0.
+
+    Args:
+        free: The free positions.
+        exponent: Log2 of the block's size.
+        low: Take the lowest of equals; else the highest.
+    """
+    top = max(free.bit_length().bit_length(), exponent + 1)
+    levels = free_starts(free, top)
+    if not levels[exponent]:
+        return 0
+    for e in range(exponent, top + 1):
+        whole = levels[e]
+        if e < top:
+            parents = levels[e + 1]
+            whole &= ~(parents | (parents << (1 << e)))
+        if whole:
+            if low:
+                return block((whole & -whole).bit_length() - 1, exponent)
+            start = whole.bit_length() - 1 + (1 << e) - (1 << exponent)
+            return block(start, exponent)
+    return 0
+
+
+def enclosing(mask: int, exponent: int) -> int:
+    """Return the aligned block of size ``2**exponent`` in which the lowest bit of ``mask`` lies."""
+    lowest = (mask & -mask).bit_length() - 1
+    return block(lowest >> exponent << exponent, exponent)
+
+
+def capacity_by_exponent(available: int) -> list[int]:
+    """Return, per exponent, how many GPUs lie in whole aligned blocks of that size.
+
+    A set of power-of-two counts can be placed, moving jobs where needed, exactly if for every size
+    s the counts of at least s add up to no more than the entry of s.
+    """
+    top = max(available.bit_length() - 1, 0).bit_length()
+    return [s.bit_count() << e for e, s in enumerate(free_starts(available, top)) if s]
+
+
+def positions(mask: int) -> list[int]:
+    """Return the positions in a set, ascending."""
+    found = []
+    while mask:
+        lowest = mask & -mask
+        found.append(lowest.bit_length() - 1)
+        mask ^= lowest
+    return found

@@ -1,0 +1,117 @@
+"""All that the scheduler knows: nodes, live jobs, lent GPUs, and the standing plan in the jobs' rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from eflib.scheduling.admission import work_to_plan
+from eflib.scheduling.cluster import Cluster
+from eflib.scheduling.jobs import Job, Tier
+from eflib.scheduling.occupancy import Occupancy, Periods
+from eflib.scheduling.plan import SAME_INSTANT, trim, walk
+from eflib.scheduling.settings import SchedulerSettings
+
+
+@dataclass(slots=True)
+class Loan:
+    """GPUs lent for profiling.
+
+    Attributes:
+        mask: Positions.
+        until: Scheduler time in seconds at which they count as back.
+    """
+
+    mask: int
+    until: float
+
+
+class Book:
+    """State of one scheduler, and the questions about it that need no decision.
+
+    Args:
+        settings: Costs, margins and the rest.
+    """
+
+    def __init__(self, settings: SchedulerSettings) -> None:
+        self.settings = settings
+        self.cluster = Cluster()
+        self.jobs: dict[str, Job] = {}
+        self.loans: dict[str, Loan] = {}
+        self.now = -math.inf
+
+    def promised(self) -> list[Job]:
+        """Jobs with a promise that a plan has to keep, pinned ones left out."""
+        return [j for j in self.jobs.values() if j.promise < math.inf and j.pinned is None]
+
+    def yielding(self) -> list[Job]:
+        """Jobs that take what the promises leave: soft by deadline, then best effort."""
+        found = [j for j in self.jobs.values() if j.promise == math.inf and j.pinned is None]
+        return sorted(found, key=lambda j: (j.tier(self.now), self._wish(j), j.order))
+
+    def _wish(self, job: Job) -> float:
+        return job.deadline if job.tier(self.now) is Tier.SOFT else math.inf
+
+    def pinned(self) -> list[Job]:
+        """Jobs whose size an operator holds."""
+        return [j for j in self.jobs.values() if j.pinned is not None]
+
+    def periods(self) -> Periods:
+        """Return what is available when, beside loans and pinned jobs."""
+        taken = [(loan.until, loan.mask) for loan in self.loans.values()]
+        taken += [(j.finish, j.mask) for j in self.pinned() if j.mask]
+        free = self.cluster.available
+        for _, mask in taken:
+            free &= ~mask
+        found = [(self.now, free)]
+        for until, mask in sorted(taken):
+            if until == math.inf:
+                break
+            free |= mask & self.cluster.available
+            if until <= found[-1][0] + SAME_INSTANT:
+                found[-1] = (found[-1][0], free)
+            else:
+                found.append((until, free))
+        return found
+
+    def occupancy(self, jobs: Iterable[Job]) -> Occupancy:
+        """Return what the rows of ``jobs`` leave free."""
+        return Occupancy(self.periods(), [job.row for job in jobs])
+
+    def advance(self, now: float) -> None:
+        """Bring every job up to ``now`` and cut what is past out of its row."""
+        self.now = max(now, self.now)
+        for job in self.jobs.values():
+            job.sync(self.now)
+            if job.row and (job.row[0].start < self.now or job.row[0].end <= self.now):
+                job.row = trim(job.row, now=self.now, end=math.inf)
+
+    def refresh_pinned(self, job: Job) -> None:
+        """Write the row of a pinned job: what it holds, until it is done."""
+        count = job.mask.bit_count()
+        rate = job.rate(count)
+        pause = max(job.ready_at - self.now, 0.0)
+        job.finish = (
+            self.now + pause + work_to_plan(job, self.settings) / rate if rate else math.inf
+        )
+        job.row = []
+
+    def outlook(self, job: Job) -> float:
+        """Return where the job's standing row leads from its true state, without margin."""
+        return walk(job, job.row, left=job.left, now=self.now, settings=self.settings)
+
+    def outlook_with_margin(self, job: Job) -> float:
+        """Return where the row leads with the margin on top, or without where it is used up."""
+        left = work_to_plan(job, self.settings)
+        finish = walk(job, job.row, left=left, now=self.now, settings=self.settings)
+        return self.outlook(job) if finish == math.inf else finish
+
+    def next_border(self) -> float:
+        """Return the next time at which the standing plan changes something; infinite if never."""
+        soonest = min((loan.until for loan in self.loans.values()), default=math.inf)
+        for job in self.jobs.values():
+            for time in (job.finish, *(t for s in job.row for t in (s.start, s.end))):
+                if self.now + SAME_INSTANT < time < soonest:
+                    soonest = time
+        return soonest

@@ -1,0 +1,71 @@
+"""Which GPUs there are, and the position of each in the line in which blocks are aligned."""
+
+from __future__ import annotations
+
+from eflib.errors import UsageError
+from eflib.scheduling.blocks import positions
+from eflib.scheduling.events import Gpu
+
+
+class Cluster:
+    """Nodes side by side on one line of positions.
+
+    A node starts at a multiple of the largest power of two that divides its size, so equal nodes
+    lie without gaps (as ``node * gpus_per_node + index``) and a node whose size is a power of two is
+    itself a block. A node that comes back, or another of its size, takes the place of the lost one.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+        self._gpus: dict[int, Gpu] = {}
+        self.available = 0
+
+    @property
+    def nodes(self) -> dict[str, int]:
+        """GPUs by node, of the nodes that are there."""
+        return dict(self._sizes)
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that are there."""
+        return self.available.bit_count()
+
+    def join(self, node: str, num_gpus: int) -> None:
+        """Add a node.
+
+        Args:
+            node: Its name.
+            num_gpus: Its size, at least 1.
+
+        Raises:
+            UsageError: The size is below 1.
+        """
+        if num_gpus < 1:
+            raise UsageError(f"node {node!r} cannot join with {num_gpus} GPUs")
+        self.lose(node)
+        want = (1 << num_gpus) - 1
+        first = self._first.get(node)
+        if first is None or self.available & (want << first):
+            first, step = 0, num_gpus & -num_gpus
+            while self.available & (want << first):
+                first += step
+        self._first[node] = first
+        self._sizes[node] = num_gpus
+        self.available |= want << first
+        for index in range(num_gpus):
+            self._gpus[first + index] = Gpu(node, index)
+
+    def lose(self, node: str) -> int:
+        """Remove a node; return the positions that went with it (0 if it was not there)."""
+        if node not in self._sizes:
+            return 0
+        gone = ((1 << self._sizes.pop(node)) - 1) << self._first[node]
+        self.available &= ~gone
+        for position in positions(gone):
+            del self._gpus[position]
+        return gone
+
+    def gpus(self, mask: int) -> tuple[Gpu, ...]:
+        """Return the GPUs at a set of positions, in the order of the line."""
+        return tuple(self._gpus[p] for p in positions(mask))

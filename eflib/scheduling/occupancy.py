@@ -1,0 +1,138 @@
+"""Which positions are taken when, by the rows of a plan."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+
+from eflib.scheduling.blocks import best_fit, free_starts
+from eflib.scheduling.plan import SAME_INSTANT, Row, Segment
+
+Periods = Sequence[tuple[float, int]]
+"""``(start, available positions)``, ascending, the first at the present."""
+
+
+class Occupancy:
+    """Columns of time with the positions that are free in each.
+
+    Args:
+        periods: What is available when.
+        rows: Rows that hold some of it.
+    """
+
+    __slots__ = ("free", "times")
+
+    def __init__(self, periods: Periods, rows: Iterable[Row]) -> None:
+        now = periods[0][0]
+        flips: dict[float, int] = {start: 0 for start, _ in periods}
+        for row in rows:
+            for start, end, mask, _ in row:
+                if end > now:
+                    begin = start if start > now else now
+                    flips[begin] = flips.get(begin, 0) ^ mask
+                    if end < math.inf:
+                        flips[end] = flips.get(end, 0) ^ mask
+        self.times: list[float] = []
+        self.free: list[int] = []
+        taken, period = 0, 0
+        for time in sorted(flips):
+            taken ^= flips[time]
+            while period + 1 < len(periods) and periods[period + 1][0] <= time:
+                period += 1
+            free = periods[period][1] & ~taken
+            if self.times and time - self.times[-1] <= SAME_INSTANT:
+                self.free[-1] = free
+            else:
+                self.times.append(time)
+                self.free.append(free)
+
+    def split(self, time: float) -> int:
+        """Make ``time`` a column border and return the column that starts there."""
+        at = bisect_left(self.times, time - SAME_INSTANT)
+        if at < len(self.times) and self.times[at] <= time + SAME_INSTANT:
+            return at
+        if at == 0:
+            return 0
+        self.times.insert(at, time)
+        self.free.insert(at, self.free[at - 1])
+        return at
+
+    def flip(self, row: Row) -> None:
+        """Take out what a row holds, or give it back if it was taken."""
+        for start, end, mask, _ in row:
+            if end > self.times[0] + SAME_INSTANT:
+                first = self.split(start)
+                last = len(self.times) if end == math.inf else self.split(end)
+                for column in range(first, last):
+                    self.free[column] ^= mask
+
+    def free_until(self, mask: int, start: float) -> float:
+        """Return the time from ``start`` up to which all of ``mask`` is free."""
+        first = max(bisect_right(self.times, start + SAME_INSTANT) - 1, 0)
+        for column in range(first, len(self.times)):
+            if mask & ~self.free[column]:
+                return max(self.times[column], start)
+        return math.inf
+
+    def free_over(self, start: float, end: float) -> int:
+        """Return the positions that are free all the time from ``start`` to ``end``."""
+        first = max(bisect_right(self.times, start + SAME_INSTANT) - 1, 0)
+        free = self.free[first]
+        for column in range(first + 1, len(self.times)):
+            if self.times[column] >= end - SAME_INSTANT:
+                break
+            free &= self.free[column]
+        return free
+
+    def fits(self) -> list[int]:
+        """Return per column log2 of the largest free aligned block, plus one; 0 if none."""
+        found = []
+        for free in self.free:
+            exponent = free.bit_count().bit_length() - 1
+            levels = free_starts(free, max(exponent, 0))
+            while exponent >= 0 and not levels[exponent]:
+                exponent -= 1
+            found.append(exponent + 1)
+        return found
+
+    def place_alone(self, counts: Row, held: int) -> Row | None:
+        """Place a row of counts without moving anybody; None if a block is missing.
+
+        A stay goes on one block for as long as one is free, and moves on where it must.
+
+        Args:
+            counts: The row, not placed.
+            held: Positions held now, kept where possible.
+        """
+        row: Row = []
+        for start, end, _, count in counts:
+            exponent = count.bit_length() - 1
+            at = start
+            while at < end - SAME_INSTANT:
+                mask = held if held.bit_count() == count else 0
+                until = self.free_until(mask, at) if mask else at
+                if until <= at + SAME_INSTANT:
+                    mask, until = self._longest(at, end, exponent)
+                if not mask:
+                    return None
+                until = min(until, end)
+                row.append(Segment(at, until, mask, count))
+                at, held = until, mask
+        return row
+
+    def _longest(self, start: float, end: float, exponent: int) -> tuple[int, float]:
+        """Return a block that stays free for as long as any does, and until when."""
+        first = max(bisect_right(self.times, start + SAME_INSTANT) - 1, 0)
+        free, until = self.free[first], math.inf
+        if not best_fit(free, exponent, low=True):
+            return 0, start
+        for column in range(first + 1, len(self.times)):
+            if self.times[column] >= end - SAME_INSTANT:
+                break
+            both = free & self.free[column]
+            if not free_starts(both, exponent)[exponent]:
+                until = self.times[column]
+                break
+            free = both
+        return best_fit(free, exponent, low=True), until

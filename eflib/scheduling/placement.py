@@ -1,0 +1,233 @@
+"""Which GPUs: rows of counts become rows of blocks, in one dry run over the future.
+
+Jobs whose count stays keep their block. The changed give up theirs and are placed in falling size:
+in or around their own old block, else in the smallest free buddy that holds them, else on the
+aligned block that is cheapest to clear. The evicted are smaller than the one that evicts, so that
+ends. With moves, any counts fit for which ``capacity_by_exponent`` has room.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eflib.scheduling.blocks import best_fit, block, is_block
+from eflib.scheduling.jobs import Job
+from eflib.scheduling.plan import SAME_INSTANT, Row, Segment
+
+TIGHT_WEIGHT = 1000.0
+"""How much dearer it is to move a job that has no time for it than one that has."""
+
+
+@dataclass(slots=True)
+class Tenant:
+    """One job in the dry run: where it is, and what it has got so far."""
+
+    job: Job
+    row: Row
+    mask: int
+    low: bool
+    weight: float
+    placed: Row
+    since: float = 0.0
+    count: int = 0
+
+
+class Grounds:
+    """What is available when, as ``(start, positions)`` ascending."""
+
+    __slots__ = ("_masks", "_starts")
+
+    def __init__(self, periods: Sequence[tuple[float, int]]) -> None:
+        self._starts = [start for start, _ in periods]
+        self._masks = [mask for _, mask in periods]
+
+    @property
+    def starts(self) -> list[float]:
+        """Times at which availability changes."""
+        return self._starts
+
+    def at(self, time: float) -> int:
+        """Return the available positions at a time."""
+        return self._masks[max(bisect_right(self._starts, time + SAME_INSTANT) - 1, 0)]
+
+
+def place(
+    rows: Sequence[tuple[Job, Row, bool]], periods: Sequence[tuple[float, int]], now: float
+) -> dict[str, Row] | None:
+    """Place rows of counts; None if some count fits nowhere even with moves.
+
+    Args:
+        rows: Job, its row in counts, and whether it has too little slack to be moved.
+        periods: What is available when.
+        now: Scheduler time in seconds.
+    """
+    grounds = Grounds(periods)
+    ends = sorted(row[-1].end for _, row, _ in rows if row)
+    middle = ends[len(ends) // 2] if ends else math.inf
+    tenants: list[Tenant] = []
+    changes: dict[float, list[tuple[Tenant, int]]] = {start: [] for start in grounds.starts[1:]}
+    for job, row, tight in rows:
+        tenant = Tenant(
+            job=job,
+            row=row,
+            mask=job.mask,
+            low=not row or row[-1].end >= middle,
+            weight=TIGHT_WEIGHT if tight else 1.0,
+            placed=[],
+            since=now,
+        )
+        tenants.append(tenant)
+        changes.setdefault(now, []).append((tenant, _count_at(row, now)))
+        for time, count in _changes(row, now):
+            changes.setdefault(time, []).append((tenant, count))
+    return _sweep(tenants, changes, grounds)
+
+
+def _sweep(
+    tenants: list[Tenant],
+    changes: dict[float, list[tuple[Tenant, int]]],
+    grounds: Grounds,
+) -> dict[str, Row] | None:
+    """Go through the borders in order of time, placing what changes."""
+    held: dict[str, Tenant] = {}
+    used = 0
+    times = sorted(changes)
+    at = 0
+    while at < len(times):
+        time = times[at]
+        batch = list(changes[time])
+        at += 1
+        while at < len(times) and times[at] - time <= SAME_INSTANT:
+            batch.extend(changes[times[at]])
+            at += 1
+        available = grounds.at(time)
+        to_place: list[tuple[Tenant, int]] = []
+        latest = {tenant.job.job_id: (tenant, count) for tenant, count in batch}
+        for tenant, count in latest.values():
+            stays = count == tenant.mask.bit_count() and is_block(tenant.mask)
+            if stays and not tenant.mask & ~available and not _taken(tenant, held, used):
+                if tenant.job.job_id not in held:
+                    held[tenant.job.job_id] = tenant
+                    used |= tenant.mask
+                    tenant.since, tenant.count = time, count
+                continue
+            if tenant.job.job_id in held:
+                del held[tenant.job.job_id]
+                used &= ~tenant.mask
+                _close(tenant, time)
+            if count:
+                to_place.append((tenant, count))
+            else:
+                tenant.mask = 0
+        if not _place_all(to_place, held, available, used, time):
+            return None
+        used = 0
+        for tenant in held.values():
+            used |= tenant.mask
+    for tenant in list(held.values()):
+        _close(tenant, math.inf)
+    return {tenant.job.job_id: tenant.placed for tenant in tenants}
+
+
+def _taken(tenant: Tenant, held: dict[str, Tenant], used: int) -> bool:
+    """True if another holds a part of what this one would keep."""
+    return tenant.job.job_id not in held and bool(tenant.mask & used)
+
+
+def _place_all(
+    to_place: list[tuple[Tenant, int]],
+    held: dict[str, Tenant],
+    available: int,
+    used: int,
+    time: float,
+) -> bool:
+    """Place in falling size; what is evicted joins the queue."""
+    free = available & ~used
+    to_place.sort(key=lambda item: (-item[1], -item[0].weight, item[0].job.order))
+    while to_place:
+        tenant, count = to_place.pop(0)
+        exponent = count.bit_length() - 1
+        mask = _near(tenant.mask, exponent, free) or best_fit(free, exponent, low=tenant.low)
+        if not mask:
+            mask = cheapest_to_clear(exponent, available, held)
+            if not mask:
+                return False
+            evicted = [t for t in held.values() if t.mask & mask]
+            for other in evicted:
+                del held[other.job.job_id]
+                free |= other.mask
+                size = other.count
+                _close(other, time)
+                to_place.append((other, size))
+            to_place.sort(key=lambda item: (-item[1], -item[0].weight, item[0].job.order))
+        free &= ~mask
+        tenant.mask, tenant.since, tenant.count = mask, time, count
+        held[tenant.job.job_id] = tenant
+    return True
+
+
+def _near(mask: int, exponent: int, free: int) -> int:
+    """Return a free block inside or around a job's old block, or 0."""
+    if not mask:
+        return 0
+    lowest = (mask & -mask).bit_length() - 1
+    highest = mask.bit_length() - 1
+    for position in (lowest, highest):
+        start = position >> exponent << exponent
+        wanted = block(start, exponent)
+        if wanted & ~free == 0:
+            return wanted
+    return best_fit(free & mask, exponent, low=True)
+
+
+def cheapest_to_clear(exponent: int, available: int, held: dict[str, Tenant]) -> int:
+    """Return the aligned block whose smaller tenants cost least to move; 0 if there is none."""
+    size = 1 << exponent
+    width = available.bit_length()
+    weights: dict[int, float] = {}
+    for tenant in held.values():
+        start = ((tenant.mask & -tenant.mask).bit_length() - 1) >> exponent
+        if tenant.count >= size:
+            for covered in range(start, start + (tenant.count >> exponent)):
+                weights[covered] = math.inf
+        else:
+            weights[start] = weights.get(start, 0.0) + tenant.weight * (1.0 + tenant.count / size)
+    best, found = math.inf, 0
+    for number in range(width >> exponent):
+        weight = weights.get(number, 0.0)
+        if weight < best:
+            mask = block(number << exponent, exponent)
+            if mask & ~available == 0:
+                best, found = weight, mask
+    return found
+
+
+def _close(tenant: Tenant, time: float) -> None:
+    """End a tenant's stay on its block."""
+    if time > tenant.since:
+        last = tenant.row[-1].end if tenant.row else time
+        tenant.placed.append(
+            Segment(tenant.since, min(time, last), tenant.mask, tenant.mask.bit_count())
+        )
+
+
+def _count_at(row: Row, now: float) -> int:
+    """Return what a row holds at its beginning."""
+    if row and row[0].start <= now + SAME_INSTANT:
+        return row[0].size
+    return 0
+
+
+def _changes(row: Row, now: float) -> list[tuple[float, int]]:
+    """Return ``(time, count)`` of each change after the present."""
+    found: list[tuple[float, int]] = []
+    for number, segment in enumerate(row):
+        if segment.start > now + SAME_INSTANT:
+            found.append((segment.start, segment.size))
+        follows = row[number + 1].start if number + 1 < len(row) else math.inf
+        if segment.end < math.inf and follows - segment.end > SAME_INSTANT:
+            found.append((segment.end, 0))
+    return found

@@ -1,0 +1,184 @@
+"""The standing plan is the promise: how it is replaced, and what is done when it cannot hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from eflib.scheduling.admission import (
+    Plan,
+    Planned,
+    fresh_plan,
+    in_gaps,
+    promise_order,
+    soonest_in_gaps,
+    work_to_plan,
+)
+from eflib.scheduling.book import Book
+from eflib.scheduling.jobs import Job
+from eflib.scheduling.occupancy import Periods
+from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT
+
+_OFFER_TRIES = 20
+
+
+def adopt(book: Book, plan: Plan) -> None:
+    """Make a plan the standing one."""
+    for job_id, planned in plan.items():
+        job = book.jobs[job_id]
+        job.row, job.finish = planned
+
+
+def admit(book: Book, job: Job, deadline: float) -> Plan | None:
+    """Return a plan that keeps every promise and gives ``job`` its deadline; None if none is found.
+
+    The whole plan is made anew; where that fails, the newcomer goes alone into the gaps of the
+    standing one.
+    """
+    if deadline <= book.now:
+        return None
+    job.promise = deadline
+    jobs = [*book.promised(), job]
+    plan = fresh_plan(jobs, book.periods(), book.now, book.settings)
+    if plan is None:
+        found = in_gaps(
+            job,
+            book.occupancy(book.promised()),
+            deadline=deadline,
+            now=book.now,
+            settings=book.settings,
+        )
+        plan = None if found is None else {job.job_id: found}
+    job.promise = math.inf
+    return plan
+
+
+def earliest_deadline(book: Book, job: Job) -> float | None:
+    """Return the deadline that a refusal offers: asked for at once, it would be admitted."""
+    settings = book.settings
+    finish = soonest_in_gaps(job, book.occupancy(book.promised()), now=book.now, settings=settings)
+    if finish == math.inf:
+        return None
+    offer = finish + settings.quote_slack
+    for _ in range(_OFFER_TRIES):
+        if admit(book, job, offer) is not None:
+            break
+        offer = book.now + (offer - book.now) * 1.1 + settings.rescale_cost
+    else:
+        return None
+    low = max(job.deadline, book.now)
+    for _ in range(settings.quote_tries):
+        if offer - low <= max(1.0, 0.01 * (offer - book.now)):
+            break
+        middle = (low + offer) / 2
+        later = middle + settings.quote_slack
+        if admit(book, job, middle) is not None and admit(book, job, later) is not None:
+            offer = later
+        else:
+            low = middle
+    return offer
+
+
+def broken(book: Book) -> list[Job]:
+    """Return the promised jobs whose standing row ends late, or touches what is not there."""
+    found = []
+    periods = book.periods()
+    for job in sorted(book.promised(), key=promise_order):
+        finish = book.outlook(job) if _clear_of((job,), periods) else math.inf
+        if finish > job.promise + DEADLINE_TOLERANCE:
+            found.append(job)
+    return found
+
+
+def repair(book: Book) -> list[Job]:
+    """Re-plan after a surprise; return the jobs whose promise could not be kept.
+
+    Tried in this order: everything anew; the hurt jobs alone in the gaps of the rest; everything
+    anew without the job for which there is no room, until a plan is found.
+    """
+    hurt = broken(book)
+    if not hurt:
+        return []
+    periods = book.periods()
+    plan = fresh_plan(book.promised(), periods, book.now, book.settings)
+    if plan is None:
+        plan = _gap_plan(book, hurt)
+    if plan is not None:
+        adopt(book, plan)
+        return []
+    return _give_up(book, hurt, periods)
+
+
+def _gap_plan(book: Book, hurt: Sequence[Job]) -> Plan | None:
+    """Plan the hurt jobs one by one around the others' standing rows."""
+    names = {job.job_id for job in hurt}
+    occupancy = book.occupancy(j for j in book.promised() if j.job_id not in names)
+    plan: Plan = {}
+    for job in hurt:
+        found = in_gaps(job, occupancy, deadline=job.promise, now=book.now, settings=book.settings)
+        if found is None:
+            return None
+        plan[job.job_id] = found
+        occupancy.flip(found.row)
+    return plan
+
+
+def _give_up(book: Book, hurt: Sequence[Job], periods: Periods) -> list[Job]:
+    """Keep what can be kept: the hurt lose their promise only if no plan holds them."""
+    kept = [job for job in book.promised() if job not in hurt]
+    lost: list[Job] = []
+    for job in hurt:
+        plan = fresh_plan([*kept, job], periods, book.now, book.settings)
+        if plan is not None:
+            adopt(book, plan)
+            kept.append(job)
+            continue
+        occupancy = book.occupancy(kept)
+        found = in_gaps(job, occupancy, deadline=job.promise, now=book.now, settings=book.settings)
+        if found is not None:
+            adopt(book, {job.job_id: found})
+            kept.append(job)
+        else:
+            lost.append(job)
+    for job in lost:
+        job.row, job.finish = [], math.inf
+    return lost
+
+
+def refit(book: Book, reserved: Periods) -> Plan | None:
+    """Return rows for all promised jobs under other availability; None if a promise would break.
+
+    The standing rows are kept where they already avoid what is to be reserved.
+    """
+    jobs = book.promised()
+    if _clear_of(jobs, reserved):
+        return {job.job_id: Planned(job.row, job.finish) for job in jobs}
+    return fresh_plan(jobs, reserved, book.now, book.settings)
+
+
+def _clear_of(jobs: Sequence[Job], periods: Periods) -> bool:
+    """True if no row touches what is not available."""
+    for job in jobs:
+        for segment in job.row:
+            for number, (start, free) in enumerate(periods):
+                end = periods[number + 1][0] if number + 1 < len(periods) else math.inf
+                apart = segment.start > end - SAME_INSTANT or segment.end < start + SAME_INSTANT
+                if segment.mask & ~free and not apart:
+                    return False
+    return True
+
+
+def minimum_share(book: Book, job: Job) -> int | None:
+    """Return the fewest GPUs that finish in time if held from now on; None if none do."""
+    if job.deadline == math.inf:
+        return None
+    for exponent, rate in zip(job.exponents, job.rates, strict=True):
+        count = 1 << exponent
+        if count == job.mask.bit_count():
+            begin = max(job.ready_at, book.now)
+        else:
+            costs = book.settings
+            begin = book.now + (costs.rescale_cost if job.mask else costs.cost_of_start)
+        if begin + work_to_plan(job, book.settings) / rate <= job.deadline + DEADLINE_TOLERANCE:
+            return count
+    return None

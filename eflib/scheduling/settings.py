@@ -1,0 +1,53 @@
+"""What can be set about the policy, with units and defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eflib.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSettings:
+    """Settings of one scheduler.
+
+    Attributes:
+        rescale_cost: Seconds without progress after each change of a job's GPUs.
+        start_cost: The same for a start from nothing; None means ``rescale_cost``.
+        safety_margin: Share of a job's remaining work that is planned on top, from 0. A promise
+            made with margin 0.1 still holds if the job runs 9 % slower than its curve says.
+        hysteresis: A spare GPU is taken up only if the finish comes earlier by more than this many
+            rescale costs.
+        forced_moves: Rescale costs kept in reserve by each deadline job for moves others force.
+        order_retries: How often a fill that does not fit is tried in another order.
+        quote_slack: Seconds added to the deadline that a refusal offers, so that a person who asks
+            for it a moment later still gets it.
+        quote_tries: How many re-plannings a refusal may spend to find an earlier offer.
+        overdue_grace: Seconds a job is thought to need when it should be done and is not.
+        admission: False admits every job; a deadline that cannot be kept is then a wish.
+
+    Raises:
+        UsageError: A negative value.
+    """
+
+    rescale_cost: float = 0.0
+    start_cost: float | None = None
+    safety_margin: float = 0.0
+    hysteresis: float = 3.0
+    forced_moves: float = 1.0
+    order_retries: int = 5
+    quote_slack: float = 1e-3
+    quote_tries: int = 8
+    overdue_grace: float = 1.0
+    admission: bool = True
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UsageError(f"scheduler setting {name} cannot be {value}")
+
+    @property
+    def cost_of_start(self) -> float:
+        """Seconds without progress when a job starts from nothing."""
+        return self.rescale_cost if self.start_cost is None else self.start_cost

@@ -1,0 +1,168 @@
+"""What the shares leave free goes to whoever gains most by it, never at the price of a promise.
+
+First *restore*: a job that the plan would shrink keeps its block for as long as nobody else needs
+it. Then, one doubling at a time, the job whose total GPU-time grows least per added GPU, and only if
+the gain is worth the pauses. Only that job's row changes, and only into free cells, so every other
+walk stays what it was.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+
+from eflib.scheduling.admission import Planned, work_to_plan
+from eflib.scheduling.blocks import best_fit, enclosing, is_block
+from eflib.scheduling.jobs import Job, Tier
+from eflib.scheduling.occupancy import Occupancy
+from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT, Row, Segment, trim, walk
+from eflib.scheduling.settings import SchedulerSettings
+
+
+class SpareGpus:
+    """Gives what is free now to jobs that gain by it.
+
+    Args:
+        occupancy: What is free when; changed as rows change.
+        now: Scheduler time in seconds.
+        settings: Costs and hysteresis.
+    """
+
+    def __init__(self, occupancy: Occupancy, now: float, settings: SchedulerSettings) -> None:
+        self._occupancy = occupancy
+        self._now = now
+        self._settings = settings
+
+    def spread(self, jobs: Sequence[Job]) -> None:
+        """Restore, then hand out by marginal return; changes the rows of ``jobs``."""
+        for job in jobs:
+            if self._may_keep(job) and job.mask != self._held_next(job):
+                self._restore(job)
+        queue: list[tuple[tuple[float, ...], int, Job]] = []
+        for job in jobs:
+            self._push(queue, job)
+        while queue:
+            _, _, job = heapq.heappop(queue)
+            if self._grow(job):
+                self._push(queue, job)
+
+    def _held_next(self, job: Job) -> int:
+        """Return what the row gives the job now."""
+        row = job.row
+        return row[0].mask if row and row[0].start <= self._now + SAME_INSTANT else 0
+
+    def _may_keep(self, job: Job) -> bool:
+        """True if what the job holds is a block of a usable size."""
+        return is_block(job.mask) and job.mask.bit_count().bit_length() - 1 in job.exponents
+
+    def _restore(self, job: Job) -> None:
+        """Keep the present block while it is free, if the finish gets no later."""
+        own = job.row
+        self._occupancy.flip(own)
+        until = self._occupancy.free_until(job.mask, self._now)
+        if until > self._now + SAME_INSTANT:
+            row = self._with_head(job, job.mask, until)
+            planned = self._walked(job, row)
+            if self._not_worse(job, planned):
+                self._take(job, planned)
+        self._occupancy.flip(job.row)
+
+    def _grow(self, job: Job) -> bool:
+        """Try the next usable count now; True if it was taken."""
+        exponent = self._next_exponent(job)
+        if exponent is None:
+            return False
+        own = job.row
+        self._occupancy.flip(own)
+        taken = False
+        for mask in self._candidates(job, exponent):
+            until = self._occupancy.free_until(mask, self._now)
+            if until <= self._now + SAME_INSTANT:
+                continue
+            planned = self._walked(job, self._with_head(job, mask, until))
+            if self._worth(job, planned, exponent):
+                self._take(job, planned)
+                taken = True
+                break
+        self._occupancy.flip(job.row)
+        return taken
+
+    def _candidates(self, job: Job, exponent: int) -> list[int]:
+        """Return blocks to try: around what the job holds, then the longest free, then any."""
+        free = self._occupancy.free[0]
+        found = []
+        for held in (self._held_next(job), job.mask):
+            if held:
+                block = enclosing(held, exponent)
+                if block & ~free == 0 and block not in found:
+                    found.append(block)
+        lasting = self._occupancy.free_over(self._now, job.finish)
+        for choice in (lasting, free):
+            block = best_fit(choice, exponent, low=True)
+            if block and block not in found:
+                found.append(block)
+        return found
+
+    def _with_head(self, job: Job, mask: int, until: float) -> Row:
+        """Return the job's row with ``mask`` held from now until ``until``."""
+        head = Segment(self._now, until, mask, mask.bit_count())
+        return [head, *trim(job.row, now=until, end=math.inf)]
+
+    def _walked(self, job: Job, row: Row) -> Planned:
+        left = work_to_plan(job, self._settings)
+        finish = walk(job, row, left=left, now=self._now, settings=self._settings)
+        return Planned(trim(row, now=self._now, end=finish), finish)
+
+    def _not_worse(self, job: Job, planned: Planned) -> bool:
+        if planned.finish == math.inf:
+            return job.finish == math.inf
+        return planned.finish <= max(job.finish, self._now) + DEADLINE_TOLERANCE
+
+    def _worth(self, job: Job, planned: Planned, exponent: int) -> bool:
+        """True if the gain is larger than the pauses it costs, several times."""
+        threshold = self._settings.hysteresis * self._settings.rescale_cost
+        if planned.finish < math.inf:
+            return planned.finish < job.finish - threshold - SAME_INSTANT
+        if job.finish < math.inf or job.tier(self._now) is Tier.PROMISED:
+            return False
+        before = self._work(job, job.row)
+        gain = self._work(job, planned.row) - before
+        return gain > (threshold + SAME_INSTANT) * job.rate(1 << exponent)
+
+    def _work(self, job: Job, row: Row) -> float:
+        """Return the steps a row does that does not reach the end."""
+        done, held, ready = 0.0, job.mask, job.ready_at
+        for start, end, mask, count in row:
+            begin = max(start, self._now)
+            if mask != held:
+                ready = begin + self._settings.rescale_cost
+                held = mask
+            done += job.rate(count) * max(min(end, 1e15) - max(begin, ready), 0.0)
+        return done
+
+    def _take(self, job: Job, planned: Planned) -> None:
+        job.row, job.finish = planned
+
+    def _next_exponent(self, job: Job) -> int | None:
+        """Return log2 of the next usable count above what the job gets now."""
+        count = self._held_next(job).bit_count()
+        for exponent in job.exponents:
+            if 1 << exponent > count:
+                return exponent
+        return None
+
+    def _push(self, queue: list[tuple[tuple[float, ...], int, Job]], job: Job) -> None:
+        exponent = self._next_exponent(job)
+        if exponent is not None and job.left > 0:
+            heapq.heappush(queue, (self._price(job, exponent), job.order, job))
+
+    def _price(self, job: Job, exponent: int) -> tuple[float, ...]:
+        """Return the growth of total GPU-time per added GPU; a start comes before any growth."""
+        count = self._held_next(job).bit_count()
+        more = 1 << exponent
+        if count == 0:
+            return (0.0, job.left / job.rate(more))
+        before = count * job.left / job.rate(count)
+        after = more * job.left / job.rate(more)
+        return (1.0, (after - before) / (more - count))
