@@ -1,0 +1,1 @@
+"""The agent: one per node; it starts, watches and reaps the workers of its node."""

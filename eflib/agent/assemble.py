@@ -1,0 +1,112 @@
+"""The half of the agent's set-up that needs torch: devices, the store of the process groups."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from eflib.agent import devices
+from eflib.agent.agent import Agent, Parts
+from eflib.agent.cluster import Cluster
+from eflib.agent.roster import Roster
+from eflib.agent.timeouts import KILL_AGAIN_SECONDS
+from eflib.agent.workers import Workers
+
+if TYPE_CHECKING:
+    from eflib.agent.guardian import Guardian
+    from eflib.agent.ledger import Ledger
+    from eflib.agent.order import Node
+    from eflib.agent.pool import WarmPool
+    from eflib.store import SignedStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What stands before torch is loaded.
+
+    Args:
+        store: The cluster's store.
+        node: The node, its devices not known yet.
+        pool: The warm pool, started.
+        guardian: The guardian, started.
+        ledger: The node's ledger, open.
+        lost: Workers that earlier agents started.
+        host: Where other nodes reach this one.
+        tag: The agent's tag.
+    """
+
+    store: SignedStore
+    node: Node
+    pool: WarmPool
+    guardian: Guardian
+    ledger: Ledger
+    lost: frozenset[str]
+    host: str
+    tag: str
+
+
+def serve(ground: Ground, *, slots: int | None, managed: bool, grace: float, linger: float) -> None:
+    """Be the agent until it is told to end; see ``run_agent``."""
+    found = devices.find(slots, ground.pool)
+    groups = serve_groups(ground.host)
+    node = replace(ground.node, device=found.device, gpus=found.gpus)
+    record = {
+        "node": node.name,
+        "slots": found.slots,
+        "device": found.device,
+        "device_name": found.name,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "agent": ground.tag,
+        "store_host": ground.host,
+        "store_port": groups.port,
+    }
+    parts = Parts(
+        cluster=Cluster(ground.store, node.name),
+        roster=Roster(grace=grace, kill_again=KILL_AGAIN_SECONDS, lost=ground.lost),
+        workers=Workers(ground.pool, lambda: ground.guardian.pid),
+        pool=ground.pool,
+        guardian=ground.guardian,
+        ledger=ground.ledger,
+        node=node,
+    )
+    _log.info("node %s: %d %s slots, pid %d", node.name, found.slots, found.device, os.getpid())
+    Agent(parts, record, managed=managed, linger=linger).run()
+
+
+def serve_groups(host: str) -> TCPStore:
+    """Serve the store through which the process groups of workers find each other.
+
+    It is not signed, so on a loopback address nobody else can reach it.
+
+    Args:
+        host: The address by which it will be advertised.
+    """
+    if not is_loopback(host):
+        return TCPStore(host_name=host, port=0, is_master=True, wait_for_workers=False)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    return TCPStore(
+        host_name="127.0.0.1",
+        port=port,
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address leads back to this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,95 @@
+"""How a worker ended, as the coordinator, the survivors and a person read it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Exit:
+    """The end of a worker.
+
+    Args:
+        pid: Its process; None if it never had one.
+        exitcode: As ``subprocess`` gives it, negative for a signal; None if nobody saw it end.
+        message: Why it failed, in one line; empty if it did not.
+        traceback: The script's own frames; empty where there is none.
+    """
+
+    pid: int | None
+    exitcode: int | None
+    message: str = ""
+    traceback: str = ""
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that ended it, such as ``SIGKILL``."""
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        return signal_name(-self.exitcode)
+
+    def as_message(self, worker: Mapping[str, Any], node: str) -> Message:
+        """Return it with what the assignment says of the worker, as it is stored and posted."""
+        error = {"message": self.message, "traceback": self.traceback} if self.message else None
+        return {
+            "node": node,
+            "job": worker["job"],
+            "worker": worker["worker"],
+            "generation": worker.get("generation"),
+            "rank": worker.get("rank"),
+            "pid": self.pid,
+            "exitcode": self.exitcode,
+            "signal": self.signal,
+            "error": error,
+            "log": log_of(worker),
+        }
+
+
+def observed(pid: int, exitcode: int, error_file: str) -> Exit:
+    """Return the end of a worker whose process was seen to end; takes its error file away."""
+    message, traceback = _read(error_file)
+    if not message and exitcode < 0:
+        message = f"killed by {signal_name(-exitcode)}"
+    elif not message and exitcode:
+        message = f"exited with code {exitcode}"
+    return Exit(pid, exitcode, message if exitcode else "", traceback if exitcode else "")
+
+
+def log_of(worker: Mapping[str, Any]) -> str | None:
+    """Return where the log of a worker is, as long as it stays in its first generation."""
+    try:
+        return str(Path(worker["log_dir"]) / str(worker["generation"]) / f"{worker['rank']}.log")
+    except (KeyError, TypeError):
+        return None
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name, or what can be said of one that has none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _read(error_file: str) -> tuple[str, str]:
+    """Return (message, traceback) of an error file; a script's own ``record`` may have cut it."""
+    path = Path(error_file)
+    with suppress(OSError, ValueError):
+        message = json.loads(path.read_text("utf-8"))["message"]
+        path.unlink()
+        if isinstance(message, str):
+            return message, ""
+        extra = message.get("extraInfo") or {}
+        return str(message.get("message") or ""), str(extra.get("py_callstack") or "")
+    path.unlink(missing_ok=True)
+    return "", ""

@@ -1,0 +1,99 @@
+"""What the agents of a node remember on its disk: who is the agent, and whom it ever started.
+
+A worker is run at most once, even if the agent is killed and another takes its place; so each
+start is written down before it is made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+from eflib.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KEPT = 10_000
+"""How many old starts are kept when an agent begins: far more than one assignment ever names."""
+
+
+class Ledger:
+    """A node's folder, held by one agent at a time.
+
+    Args:
+        home: The folder of eflib's state; the node's own lies below it.
+        node: The node's name.
+    """
+
+    def __init__(self, home: str | Path, node: str) -> None:
+        self.folder = Path(home).expanduser().absolute() / "agents" / quote(node, safe="")
+        self._node = node
+        self._lock = FileLock(self.folder / "lock")
+        self.previous_tag: str | None = None
+
+    def open(self, tag: str) -> frozenset[str]:
+        """Take the folder for the agent with this tag.
+
+        Returns:
+            The workers that earlier agents started.
+
+        Raises:
+            UsageError: An agent of this node runs already.
+            StoreError: The folder cannot be used.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+            earlier = self._read()
+            self.previous_tag = earlier.get("tag")
+            content = json.dumps({"tag": tag, "pid": os.getpid()})
+            self._file("agent.json").write_text(content, encoding="utf-8")
+            started = self._started()[-KEPT:]
+            self._file("started").write_text("".join(f"{name}\n" for name in started))
+        except Timeout:
+            pid = self._read().get("pid")
+            raise UsageError(
+                f"an agent of node {self._node!r} runs already (pid {pid})",
+                hint="end it first, or give this one another name with --node",
+            ) from None
+        except OSError as cause:
+            reason = (cause.strerror or str(cause)).lower()
+            raise StoreError(
+                f"cannot use the state folder {self.folder} ({reason})",
+                hint="choose another one with EFLIB_HOME",
+            ) from cause
+        return frozenset(started)
+
+    def note_start(self, worker: str) -> None:
+        """Remember that a worker is about to be started."""
+        with self._file("started").open("a", encoding="utf-8") as file:
+            file.write(f"{worker}\n")
+
+    def close(self) -> None:
+        """Give the folder up."""
+        self._lock.release()
+
+    def error_file(self, worker: str) -> str:
+        """Return where a worker writes its exception."""
+        return str(self.folder / f"{quote(worker, safe='')}.error.json")
+
+    def _file(self, name: str) -> Path:
+        return self.folder / name
+
+    def _read(self) -> dict[str, str]:
+        with suppress(OSError, ValueError):
+            content: dict[str, str] = json.loads(self._file("agent.json").read_text("utf-8"))
+            return content
+        return {}
+
+    def _started(self) -> Sequence[str]:
+        with suppress(FileNotFoundError):
+            return self._file("started").read_text("utf-8").split()
+        return ()

@@ -1,0 +1,149 @@
+"""Families of processes: how a child is bound to its parent, and how all descendants are ended.
+
+Linux does most of it: a child can ask to die with its parent, and a process can ask to inherit the
+orphans among its descendants, so that no daemon slips away. Elsewhere both do nothing, and what is
+left is found by the tag that every descendant carries in its environment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Family = list["psutil.Process"]
+
+TAG = "EFLIB_AGENT"
+"""The variable that holds an agent's tag in the environment of all that descend from it."""
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_RETRY_SECONDS = 0.02
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the process ``parent`` ends; if it already has, end now."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies, in place of init."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def descendants(roots: Iterable[int]) -> Family:
+    """Return the living processes below ``roots``, without these; zombies are left out."""
+    children: dict[int, Family] = {}
+    for process in psutil.process_iter(["ppid", "status"]):
+        children.setdefault(process.info["ppid"], []).append(process)
+    found: Family = []
+    seen = set(roots)
+    todo = list(seen)
+    while todo:
+        for child in children.get(todo.pop(), []):
+            if child.pid not in seen:
+                seen.add(child.pid)
+                todo.append(child.pid)
+                if child.info["status"] != psutil.STATUS_ZOMBIE:
+                    found.append(child)
+    return found
+
+
+def tagged(tag: str) -> Family:
+    """Return the living processes whose environment, as they were started, holds the tag."""
+    found: Family = []
+    for pid in psutil.pids():
+        if pid != os.getpid() and _holds(pid, tag):
+            with suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+    return found
+
+
+def end_all(find: Callable[[], Family], *, seconds: float) -> list[int]:
+    """Kill what ``find`` returns, again and again until it returns nothing.
+
+    A process can be born while its family is being killed; so one round is never enough.
+
+    Args:
+        find: Called before each round.
+        seconds: The bound.
+
+    Returns:
+        The pids that outlived the bound: processes in uninterruptible sleep.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        doomed = find()
+        if not doomed:
+            return []
+        for process in doomed:
+            with suppress(psutil.Error):
+                process.kill()
+        if time.monotonic() >= end:
+            return [process.pid for process in doomed]
+        time.sleep(_RETRY_SECONDS)
+
+
+def end_tagged(tag: str, *, seconds: float, known: Callable[[], Family] = list) -> list[int]:
+    """Kill all that carries an agent's tag, all that ``known`` returns, and their descendants."""
+
+    def find() -> Family:
+        roots = [*tagged(tag), *known()]
+        below = descendants(process.pid for process in roots)
+        mine = os.getpid()
+        return [process for process in {*roots, *below} if process.pid != mine]
+
+    return end_all(find, seconds=seconds)
+
+
+def signal_group(leader: int, number: signal.Signals) -> bool:
+    """Send a signal to the process group that ``leader`` leads, or will lead in a moment.
+
+    Returns:
+        False if there is no such process any more.
+    """
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        try:
+            os.kill(leader, number)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def _holds(pid: int, tag: str) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except PermissionError:
+        return False
+    except OSError:
+        return not sys.platform.startswith("linux") and _tag_of(pid) == tag
+    return f"{TAG}={tag}".encode() in environment.split(b"\0")
+
+
+def _tag_of(pid: int) -> str | None:
+    try:
+        value: str | None = psutil.Process(pid).environ().get(TAG)
+    except (psutil.Error, OSError):
+        return None
+    return value
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -1,0 +1,70 @@
+"""What the warm pool loads before it is asked for a worker: imported there, for its effects.
+
+The pool is multiprocessing's forkserver: a process that has imported all this, has initialised
+nothing, and forks a worker in milliseconds. It ignores the signals of an orderly shutdown, which
+are the agent's to handle, and dies with the agent.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from eflib.agent import lineage
+
+AGENT = "EFLIB_POOL_AGENT"
+"""The agent's pid, in the pool's environment: says to this module where it is."""
+MARK = "EFLIB_POOL_MARK"
+"""The file in which the pool writes its pid once it is warm, in the pool's environment."""
+HELPER_VARIABLES = (AGENT, MARK, "PYTHONPATH")
+"""What the agent adds to the pool's environment and a worker must not see."""
+
+MODULES = (
+    "eflib.agent.worker",
+    "numpy",
+    "torch",
+    "torch.distributed",
+    "torch.distributed.elastic.multiprocessing",
+    "torch.nn.parallel",
+    "torch.optim",
+    "torch.utils.data",
+    "torch._dynamo",
+)
+"""The first optimizer that a script makes imports torch._dynamo, which takes as long as torch."""
+
+
+def load() -> None:
+    """Import what workers need; a worker that needs what is missing will say so itself."""
+    for name in MODULES:
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001 - a broken optional part must not end the pool
+            traceback.print_exc()
+    try:
+        _ = importlib.import_module("eflib").ElasticTrainer  # what scripts import, with all behind
+    except Exception:  # noqa: BLE001 - as above
+        traceback.print_exc()
+
+
+def settle(agent: int, mark: Path) -> None:
+    """Bind this process to the agent, load, and write the mark."""
+    lineage.die_with_parent(agent)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    load()
+    gc.collect()
+    gc.freeze()  # what is loaded stays shared between the workers' memories
+    sys.stdout.flush()
+    sys.stderr.flush()
+    temporary = mark.with_suffix(".new")
+    temporary.write_text(str(os.getpid()), encoding="ascii")
+    temporary.replace(mark)
+
+
+if os.environ.get(AGENT) == str(os.getppid()):
+    settle(os.getppid(), Path(os.environ[MARK]))

@@ -1,0 +1,117 @@
+"""The agent's hands: it starts workers, signals them, and sees how they end and what they leave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psutil
+
+from eflib.agent import context, exits, lineage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eflib.agent.context import WorkerContext
+    from eflib.agent.exits import Exit
+    from eflib.agent.order import Order
+    from eflib.agent.pool import WarmPool
+
+    Sentinels = list[int]
+    Ends = list[tuple[str, Exit]]
+
+_REAP_SECONDS = 1.0  # how long a worker that was killed with its pool may take to be gone
+
+
+class Workers:
+    """The workers that this agent started.
+
+    Args:
+        pool: What they are forked from.
+        helper: Returns the pid of the agent's guardian, which is no worker's orphan.
+    """
+
+    def __init__(self, pool: WarmPool, helper: Callable[[], int | None]) -> None:
+        self._pool = pool
+        self._helper = helper
+        self._running: dict[str, WorkerContext] = {}
+        self._may_have_orphans = False
+
+    def start(self, order: Order) -> int:
+        """Start a worker; returns its pid.
+
+        Raises:
+            OSError: The log cannot be written.
+            PoolDiedError: The pool died; the worker has not run.
+        """
+        started = context.start(order, self._pool)
+        self._running[order.worker] = started
+        return started.pid
+
+    def terminate(self, worker: str) -> None:
+        """Ask a worker to leave."""
+        with suppress(ProcessLookupError):
+            os.kill(self._running[worker].pid, signal.SIGTERM)
+
+    def kill(self, worker: str) -> None:
+        """End a worker with its process group; what else it leaves goes when it has ended."""
+        lineage.signal_group(self._running[worker].pid, signal.SIGKILL)
+
+    def sentinels(self) -> Sentinels:
+        """Return file descriptors that become readable when a worker ends."""
+        return [running.sentinel for running in self._running.values()]
+
+    def reap(self) -> Ends:
+        """Return who has ended since the last call, and how."""
+        ends = []
+        for worker, running in list(self._running.items()):
+            code = running.exitcode
+            if code is None:
+                continue
+            if code == context.LOST and self._pool.pid != running.order.parent:
+                code = _end_of_lost(running.pid)
+            ends.append((worker, exits.observed(running.pid, code, running.order.error_file)))
+            del self._running[worker]
+            running.release()
+            self._may_have_orphans = True
+        return ends
+
+    def end_orphans(self) -> None:
+        """Kill what ended workers left behind; to be called again and again.
+
+        Orphans of a living worker stay with it (see ``worker.main``). So what has become a child of
+        the agent, in a session that is not the agent's, belongs to a worker that has ended.
+        """
+        if self._may_have_orphans:
+            orphans = self._orphans()
+            self._may_have_orphans = bool(orphans)
+            for orphan in orphans:
+                with suppress(psutil.Error, ChildProcessError):
+                    orphan.kill()
+                    os.waitpid(orphan.pid, os.WNOHANG)
+
+    def _orphans(self) -> list[psutil.Process]:
+        own = {running.pid for running in self._running.values()} | {self._helper()}
+        session = os.getsid(0)
+        found = []
+        for child in psutil.Process().children():
+            with suppress(ProcessLookupError):
+                if child.pid not in own and os.getsid(child.pid) != session:
+                    found.append(child)
+        return found
+
+
+def _end_of_lost(pid: int) -> int:
+    """Return the exit code of a worker that lost its pool, which the system killed with it."""
+    lineage.signal_group(pid, signal.SIGKILL)
+    end = time.monotonic() + _REAP_SECONDS
+    with suppress(ChildProcessError):
+        while time.monotonic() < end:
+            reaped, status = os.waitpid(pid, os.WNOHANG)
+            if reaped:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.005)
+    return -signal.SIGKILL
