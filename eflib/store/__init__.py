@@ -46,13 +46,13 @@ def open_store(url: str | Path) -> Store:
             raise UsageError(f"cannot read the store's address {text!r}", hint=f"give {_FORMS}")
         return _folder(text)
     if scheme == "file":
-        parts = urlsplit(text)
-        if parts.netloc not in ("", "localhost") or not parts.path:
+        path = text.removeprefix("file://").removeprefix("localhost")
+        if not path.startswith("/"):
             raise UsageError(
                 f"cannot read the store's address {text!r}: a file address has three slashes",
                 hint="write file:///a/folder",
             )
-        return _folder(unquote(parts.path))
+        return _folder(unquote(path))
     if scheme == "tcp":
         return _tcp(text)
     raise UsageError(f"no store is known by {scheme + '://'!r}, in {text!r}", hint=f"give {_FORMS}")

@@ -1,0 +1,239 @@
+"""Durations, deadlines and sizes between a person's spelling and a number; no clock of its own."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from eflib.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+_SECONDS = {
+    "s": 1.0,
+    "sec": 1.0,
+    "secs": 1.0,
+    "second": 1.0,
+    "seconds": 1.0,
+    "m": MINUTE,
+    "min": MINUTE,
+    "mins": MINUTE,
+    "minute": MINUTE,
+    "minutes": MINUTE,
+    "h": HOUR,
+    "hr": HOUR,
+    "hrs": HOUR,
+    "hour": HOUR,
+    "hours": HOUR,
+    "d": DAY,
+    "day": DAY,
+    "days": DAY,
+    "w": 7 * DAY,
+    "week": 7 * DAY,
+    "weeks": 7 * DAY,
+}
+_BYTES: dict[str, int] = {"": 1, "b": 1, **{f"{p}b": 1000**n for n, p in enumerate("kmgtp", 1)}}
+_BYTES |= {f"{p}ib": 1024**n for n, p in enumerate("kmgtp", 1)}
+
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)", re.IGNORECASE)
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+_DATE = re.compile(
+    r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[T ](\d{1,2}):(\d{2})(?::(\d{2})(?:\.\d+)?)?)?\s*"
+    r"(Z|UTC|[+-]\d{2}:?\d{2})?",
+    re.IGNORECASE,
+)
+_NOW = re.compile(r"now\s*\+\s*(.+)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+
+DURATION_FORMS = "write a number with its unit, as in 45s, 90m, 2h, 1h30m or 3d"
+DEADLINE_FORMS = (
+    "write 2h, 90m, 1h30m or 45s from now, now+2hours, 18:00 today, or 2026-12-01T09:00 "
+    "(local time, or with a zone: 2026-12-01T09:00+01:00)"
+)
+
+
+def parse_duration(text: str) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        UsageError: It is no duration, or zero.
+
+    Examples:
+        >>> parse_duration("1h30m")
+        5400.0
+    """
+    seconds = _duration(text)
+    if seconds is None:
+        raise UsageError(f"cannot read the duration {text!r}", hint=DURATION_FORMS)
+    if seconds <= 0:
+        raise UsageError(f"the duration {text!r} is zero", hint=DURATION_FORMS)
+    return seconds
+
+
+def parse_deadline(text: str, *, now: float, zone: tzinfo | None = None) -> float:
+    """Return a deadline as seconds since the epoch.
+
+    Args:
+        text: A duration from ``now``; a time of today; or a date and time.
+        now: The present, in seconds since the epoch.
+        zone: Where a time without a zone is meant; None is the zone of this machine.
+
+    Raises:
+        UsageError: It has none of these forms, or is not after ``now``.
+
+    Examples:
+        >>> parse_deadline("now+2hours", now=1000.0)
+        8200.0
+        >>> parse_deadline("1970-01-01T01:00Z", now=0.0)
+        3600.0
+    """
+    stripped = text.strip()
+    ahead = _NOW.fullmatch(stripped)
+    seconds = _duration(ahead[1] if ahead else stripped)
+    if seconds is not None:
+        deadline = now + seconds
+    else:
+        moment = _moment(stripped, now=now, zone=zone)
+        if moment is None:
+            raise UsageError(f"cannot read the deadline {text!r}", hint=DEADLINE_FORMS)
+        deadline = moment.timestamp()
+    if deadline <= now:
+        ago = f"{format_duration(now - deadline)} ago" if deadline < now else "this very moment"
+        moment_text = format_deadline(deadline, zone=zone)
+        raise UsageError(
+            f"the deadline {text!r} is in the past: {moment_text} was {ago}",
+            hint="give a later one, or none to run as best effort",
+        )
+    return deadline
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in its two largest units, as ``parse_duration`` reads it.
+
+    Examples:
+        >>> [format_duration(s) for s in (0.25, 45, 5400, 7509, 93600, -90)]
+        ['0.25s', '45s', '1h30m', '2h5m', '1d2h', '-1m30s']
+    """
+    if seconds < 0:
+        return "-" + format_duration(-seconds)
+    if seconds < 9.95:
+        return f"{seconds:.2g}s"
+    unit = 1 if seconds < HOUR - 0.5 else 60 if seconds < DAY - 30 else 3600
+    left = round(seconds / unit) * unit
+    text = ""
+    for name, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        number, left = divmod(left, size)
+        if number:
+            text += f"{number}{name}"
+    return text
+
+
+def format_deadline(deadline: float, *, zone: tzinfo | None = None) -> str:
+    """Return a moment with its zone, as ``parse_deadline`` reads it.
+
+    Args:
+        deadline: Seconds since the epoch; parts of a second are cut off.
+        zone: The zone to write it in; None is the zone of this machine.
+
+    Examples:
+        >>> format_deadline(3600.0, zone=timezone.utc)
+        '1970-01-01T01:00+00:00'
+    """
+    moment = datetime.fromtimestamp(math.floor(deadline), timezone.utc).astimezone(zone)
+    return moment.isoformat(timespec="seconds" if moment.second else "minutes")
+
+
+def later_deadline(deadline: float, *, now: float) -> float:
+    """Return a rounder deadline that leaves a person the time to read and paste it.
+
+    A job that is submitted later is done later: the earliest deadline of this moment would be
+    refused again in the next. A minute or a tenth of the way is added, whichever is more (up to an
+    hour), and the sum rounded up.
+
+    Args:
+        deadline: The earliest deadline that would be accepted now, in seconds since the epoch.
+        now: The present, in seconds since the epoch.
+    """
+    ahead = max(0.0, deadline - now)
+    later = deadline + min(max(MINUTE, 0.1 * ahead), HOUR)
+    step = 10 if ahead < 10 * MINUTE else 60 if ahead < 6 * HOUR else 300
+    return float(math.ceil(later / step) * step)
+
+
+def parse_bytes(text: str) -> int:
+    """Return a size in bytes.
+
+    Raises:
+        UsageError: It is no size.
+
+    Examples:
+        >>> parse_bytes("64GiB"), parse_bytes("1.5 kB")
+        (68719476736, 1500)
+    """
+    found = _SIZE.fullmatch(text.strip())
+    unit = _BYTES.get(found[2].lower()) if found else None
+    if found is None or unit is None:
+        raise UsageError(
+            f"cannot read the size {text!r}",
+            hint="write bytes, or a number with its unit, as in 512MiB, 64GiB or 1.5GB",
+        )
+    return round(float(found[1]) * unit)
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Return a size in the largest binary unit that keeps it above one.
+
+    Examples:
+        >>> [format_bytes(n) for n in (512, 1536, 64 * 2**30)]
+        ['512 B', '1.5 KiB', '64 GiB']
+    """
+    size = float(num_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
+        size /= 1024
+    return f"{size:.3g} PiB"
+
+
+def _duration(text: str) -> float | None:
+    """Return the sum of a duration's parts; None if it is no duration."""
+    position, total = 0, 0.0
+    stripped = text.strip()
+    while position < len(stripped):
+        part = _PART.match(stripped, position)
+        if part is None or part[2].lower() not in _SECONDS:
+            return None
+        total += float(part[1]) * _SECONDS[part[2].lower()]
+        position = part.end()
+    return total if position else None
+
+
+def _moment(text: str, *, now: float, zone: tzinfo | None) -> datetime | None:
+    """Return the moment that a time of today or a date means; None if it is neither."""
+    clock, date = _CLOCK.fullmatch(text), _DATE.fullmatch(text)
+    try:
+        if clock:
+            today = datetime.fromtimestamp(now, timezone.utc).astimezone(zone)
+            hour, minute, second = (int(part or 0) for part in clock.groups())
+            return datetime(today.year, today.month, today.day, hour, minute, second, tzinfo=zone)
+        if date:
+            parts = [int(part or 0) for part in date.groups()[:6]]
+            year, month, day, hour, minute, second = parts
+            tz = _zone(date[7]) if date[7] else zone
+            return datetime(year, month, day, hour, minute, second, tzinfo=tz)
+    except ValueError:  # the 31st of February, 25 o'clock
+        return None
+    return None
+
+
+def _zone(text: str) -> tzinfo:
+    if text.upper() in ("Z", "UTC"):
+        return timezone.utc
+    digits = text[1:].replace(":", "")
+    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    return timezone(-offset if text[0] == "-" else offset)
