@@ -92,7 +92,7 @@ class SignedStore:
         for index, value in self.store.read(stream, start):
             try:
                 messages.append((index, self._decode("stream", stream, value)))
-            except StoreError as cause:  # noqa: PERF203 - one bad entry must not stop the others
+            except StoreError as cause:
                 if (stream, index) not in self._refused:
                     self._refused.add((stream, index))
                     self._on_refused(f"left out entry {index} of {stream}: {cause.problem}")
