@@ -119,7 +119,7 @@ class Agent:
         now = self._clock()
         self._heed_signals(now)
         assigned = self._assigned()
-        can_start = self._parts.pool.is_ready
+        can_start = self._parts.roster.has_new(assigned) and self._parts.pool.is_ready
         for act in self._parts.roster.reconcile(assigned, now, can_start=can_start):
             self._perform(act)
         workers.end_orphans()

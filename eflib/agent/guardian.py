@@ -14,15 +14,11 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
-import eflib
 from eflib.agent import lineage
 from eflib.agent.timeouts import SNAPSHOT_SECONDS, SWEEP_SECONDS
-
-_ROOT = str(Path(eflib.__file__).parents[1])
 
 
 class Guardian:
@@ -71,7 +67,7 @@ class Guardian:
 
 def _environment() -> dict[str, str]:
     """Return the guardian's environment: without a tag, or it would end itself."""
-    path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
+    path = lineage.path_for_helpers()
     untagged = {name: value for name, value in os.environ.items() if name != lineage.TAG}
     return {**untagged, "PYTHONPATH": path}
 

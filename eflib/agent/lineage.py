@@ -31,6 +31,12 @@ _PR_SET_CHILD_SUBREAPER = 36
 _RETRY_SECONDS = 0.02
 
 
+def path_for_helpers() -> str:
+    """Return a PYTHONPATH with which a new interpreter finds eflib, wherever it is started."""
+    root = str(Path(__file__).parents[2])
+    return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+
+
 def die_with_parent(parent: int) -> None:
     """Be killed when the process ``parent`` ends; if it already has, end now."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

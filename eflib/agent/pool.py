@@ -12,19 +12,18 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
-import eflib
 from eflib.agent import lineage, warm
 from eflib.agent.timeouts import WARM_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -126,12 +125,11 @@ class WarmPool:
     @contextmanager
     def _environment(self) -> Iterator[None]:
         """Set what the pool finds in its environment, for as long as it takes to start it."""
-        root = str(Path(eflib.__file__).parents[1])
         added = {
             lineage.TAG: self._tag,
             warm.AGENT: str(os.getpid()),
             warm.MARK: str(self._mark),
-            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": lineage.path_for_helpers(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
         kept = {name: os.environ.get(name) for name in added}

@@ -83,6 +83,10 @@ class Roster:
         entry = self._entries.get(worker)
         return entry.phase if entry else None
 
+    def has_new(self, assigned: Sequence[str] | None) -> bool:
+        """Tell whether a worker is assigned that is not on the roster."""
+        return any(worker not in self._entries for worker in assigned or ())
+
     def reconcile(self, assigned: Sequence[str] | None, now: float, *, can_start: bool) -> Acts:
         """Return what to do so that the node runs what it should.
 

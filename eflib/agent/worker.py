@@ -50,8 +50,8 @@ def open_log(path: str) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    sys.stdout = sys.__stdout__ = _line_stream(1, "replace")  # type: ignore[assignment]
-    sys.stderr = sys.__stderr__ = _line_stream(2, "backslashreplace")  # type: ignore[assignment]
+    sys.stdout = sys.__stdout__ = _line_stream(1, "replace")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _line_stream(2, "backslashreplace")  # type: ignore[misc]
 
 
 def forget_the_pool(order: Order) -> None:
