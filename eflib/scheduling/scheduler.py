@@ -234,7 +234,7 @@ class Scheduler:
     def _refuse(self, job: Job, commands: list[Command]) -> None:
         """Say no, and which deadline would have been admitted as things now stand."""
         book = self._book
-        earliest = promises.earliest_deadline(book, job)
+        earliest = promises.earliest_deadline(book, job) if book.settings.quotes else None
         if earliest is not None and earliest <= job.deadline and self._promise(job, commands):
             self._settle(commands)
             return
@@ -246,7 +246,7 @@ class Scheduler:
     def _why_not(self, job: Job, earliest: float | None) -> str:
         """Return for a person why a deadline cannot be promised."""
         book = self._book
-        if earliest is None:
+        if earliest is None and book.settings.quotes:
             return f"no GPU of the {book.cluster.num_gpus} in the cluster can be foreseen for it"
         if job.deadline <= book.now:
             return f"its deadline is {book.now - job.deadline:.0f} s in the past"
@@ -257,6 +257,8 @@ class Scheduler:
                 f"even alone it would take {alone - book.now:.0f} s at its fastest, "
                 f"and the deadline is in {job.deadline - book.now:.0f} s"
             )
+        if earliest is None:
+            return "the other promised jobs leave too few GPUs free before its deadline"
         return (
             f"the GPUs that {len(book.promised())} promised jobs leave free would finish it in "
             f"{earliest - book.now:.0f} s, and the deadline is in {job.deadline - book.now:.0f} s"

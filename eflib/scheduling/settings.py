@@ -23,6 +23,7 @@ class SchedulerSettings:
         quote_slack: Seconds added to the deadline that a refusal offers, so that a person who asks
             for it a moment later still gets it.
         quote_tries: How many re-plannings a refusal may spend to find an earlier offer.
+        quotes: False leaves the earliest deadline out of refusals, which saves their time.
         overdue_grace: Seconds a job is thought to need when it should be done and is not.
         admission: False admits every job; a deadline that cannot be kept is then a wish.
 
@@ -38,6 +39,7 @@ class SchedulerSettings:
     order_retries: int = 5
     quote_slack: float = 1e-3
     quote_tries: int = 8
+    quotes: bool = True
     overdue_grace: float = 1.0
     admission: bool = True
 
