@@ -38,6 +38,8 @@ class Cluster:
         self.node = node
         self._unsent: deque[Callable[[], object]] = deque()
         self._beats = 0
+        self._assignment_raw: bytes | None = None
+        self._assignment: Workers = []
         self._is_out = False
 
     def join(self, record: Message) -> None:
@@ -65,9 +67,19 @@ class Cluster:
         self._tried(lambda: self._store.put(keys.node_heartbeat(self.node), {"count": self._beats}))
 
     def assigned(self) -> Workers | None:
-        """Return the workers that this node should run; None if that cannot be told just now."""
-        message = self._tried(lambda: self._store.fetch(keys.node_assignment(self.node)))
-        return None if message is None else list(message.get("workers") or [])
+        """Return the workers that this node should run; None if that cannot be told just now.
+
+        Asked many times a second, so what has not changed is not verified again.
+        """
+        key = keys.node_assignment(self.node)
+        raw = self._tried(lambda: self._store.store.get(key))
+        if raw is None or raw == self._assignment_raw:
+            return None if raw is None else self._assignment
+        message = self._tried(lambda: self._store.fetch(key))
+        if message is None:
+            return None
+        self._assignment_raw, self._assignment = raw, list(message.get("workers") or [])
+        return self._assignment
 
     def record(self) -> Message | None:
         """Return the node's record, or None."""
