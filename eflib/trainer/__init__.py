@@ -1,0 +1,1 @@
+"""The trainer, inside each worker: ``ElasticTrainer`` and what it is made of."""

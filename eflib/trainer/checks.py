@@ -1,0 +1,92 @@
+"""Checks of what a script hands over, each with an error that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from eflib.errors import UsageError
+
+AUTOCAST: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def check_model(model: object, optimizer: object) -> None:
+    """Refuse what is no module, no optimizer, or an optimizer of another model's parameters."""
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"model is a {type(model).__name__}, not a torch.nn.Module")
+    if isinstance(model, torch.nn.parallel.DistributedDataParallel):
+        raise UsageError(
+            "model is wrapped in DistributedDataParallel",
+            hint="pass the plain model: ElasticTrainer reduces the gradients itself",
+        )
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UsageError(f"optimizer is a {type(optimizer).__name__}, not a torch.optim.Optimizer")
+    own = {id(parameter) for parameter in model.parameters()}
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not any(id(parameter) in own for parameter in held):
+        raise UsageError(
+            "the optimizer holds none of the model's parameters",
+            hint="make it after the model: torch.optim.Adam(model.parameters())",
+        )
+
+
+def check_end(max_steps: object, max_epochs: object) -> None:
+    """Exactly one end must be given, of at least 1."""
+    if (max_steps is None) == (max_epochs is None):
+        raise UsageError("give max_steps or max_epochs, one of the two")
+    for name, value in (("max_steps", max_steps), ("max_epochs", max_epochs)):
+        if value is not None and not (isinstance(value, int) and value >= 1):
+            raise UsageError(f"{name} is {value!r}; a whole number of at least 1 is needed")
+
+
+def check_numbers(*, num_workers: int, max_microbatch_size: int | None, precision: str) -> None:
+    """Check the smaller settings."""
+    if num_workers < 0:
+        raise UsageError(f"num_workers is {num_workers}; at least 0 is needed")
+    if max_microbatch_size is not None and max_microbatch_size < 1:
+        raise UsageError(f"max_microbatch_size is {max_microbatch_size}; at least 1 is needed")
+    if precision not in AUTOCAST:
+        raise UsageError(f"precision is {precision!r}", hint=f"choose from {', '.join(AUTOCAST)}")
+
+
+def dataset_size(dataset: Any) -> int:  # noqa: ANN401 - a user's class
+    """Return ``len(dataset)``."""
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise UsageError(
+            f"the data set ({type(dataset).__name__}) is not map-style",
+            hint="it needs __len__ and __getitem__",
+        )
+    return len(dataset)
+
+
+def choose_device(device: torch.device | str | None, local_rank: int) -> torch.device:
+    """Return where to train: as asked, else this worker's GPU, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
+    return torch.device("cpu")
+
+
+def split_batch(batch: Any) -> tuple[Any, Any]:  # noqa: ANN401 - whatever the data set gives
+    """Return (inputs, targets) of a batch for ``fit``."""
+    if isinstance(batch, (list, tuple)) and len(batch) == 2:
+        return batch[0], batch[1]
+    raise UsageError(
+        f"fit() needs batches of (inputs, targets), not a {type(batch).__name__}",
+        hint="use the loop form: for batch in trainer: ...; trainer.step(loss)",
+    )
+
+
+def call_model(model: torch.nn.Module, inputs: Any) -> Any:  # noqa: ANN401
+    """Call the model with inputs: a dict as keywords, a tuple or list as positions."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    if isinstance(inputs, (list, tuple)):
+        return model(*inputs)
+    return model(inputs)

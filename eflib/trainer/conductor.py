@@ -1,0 +1,156 @@
+"""Takes a worker from one generation into the next: form, agree on a source, send state, check."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eflib.errors import WorkerFailedError
+from eflib.trainer import checkpoint
+from eflib.trainer.formation import (
+    Endpoint,
+    GroupKeeper,
+    MissingMembersError,
+    SupersededError,
+)
+from eflib.trainer.transfer import (
+    Standing,
+    choose_source,
+    compare_digests,
+    exchange_standings,
+    send_state,
+)
+
+if TYPE_CHECKING:
+    from eflib.store.messages import Generation
+    from eflib.trainer.membership import Membership
+    from eflib.trainer.state import TrainingState
+
+
+class LeftError(Exception):
+    """The new generation does not name this worker: it leaves."""
+
+    def __init__(self, generation: Generation) -> None:
+        super().__init__(f"generation {generation.number} is without this worker")
+        self.generation = generation
+
+
+class Conductor:
+    """Enters generations; holds the current one.
+
+    Args:
+        membership: Says which generation is next.
+        keeper: Owns the process group.
+        state: What all ranks must hold alike.
+        prefix: Store prefix of the job, never shared with another.
+        checkpoint_dir: Where a job whose workers are all new looks for its state; empty for none.
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        keeper: GroupKeeper,
+        state: TrainingState,
+        *,
+        prefix: str,
+        checkpoint_dir: str,
+    ) -> None:
+        self._membership = membership
+        self._keeper = keeper
+        self._state = state
+        self._prefix = prefix
+        self._checkpoint_dir = checkpoint_dir
+        self._has_state = False
+        self._torn = False  # a transfer into this worker broke off
+        self.generation: Generation | None = None
+        self.rank = 0
+        self.digest = 0
+        self.sent_bytes = 0
+
+    @property
+    def world_size(self) -> int:
+        """Size of the current generation; 1 before there is one."""
+        return self.generation.world_size if self.generation else 1
+
+    def enter(self, generation: Generation) -> dict[str, float]:
+        """Leave the current generation and enter this one, or whichever supersedes it.
+
+        Returns:
+            Seconds by part: leave, form, state.
+
+        Raises:
+            LeftError: The generation that holds is without this worker.
+            StateMismatchError: The ranks differ in model or state.
+        """
+        begin = time.perf_counter()
+        self._keeper.leave()
+        parts = {"leave": time.perf_counter() - begin}
+        while True:
+            rank = generation.rank_of(self._membership.worker)
+            if rank is None:
+                raise LeftError(generation)
+            try:
+                self._form(generation, rank, parts)
+                self._share_state(parts)
+            except SupersededError:
+                generation = self._membership.newest(generation.number) or generation
+            except MissingMembersError as error:
+                missing = frozenset(
+                    one.worker for one in generation.members if one.worker in error.workers
+                )
+                generation = self._membership.recover(generation, missing)
+            except RuntimeError:
+                if not self._membership.elastic:
+                    raise
+                self._keeper.leave()
+                generation = self._membership.recover(generation)
+            else:
+                return parts
+
+    def _form(self, generation: Generation, rank: int, parts: dict[str, float]) -> None:
+        begin = time.perf_counter()
+        self.generation, self.rank = generation, rank
+        self._keeper.leave()
+        if generation.world_size > 1:
+            members = [member.worker for member in generation.members]
+            self._keeper.form(
+                Endpoint(
+                    generation.master_addr,
+                    generation.master_port,
+                    f"{self._prefix}/{generation.number}",
+                ),
+                members,
+                rank,
+                superseded=lambda: self._membership.newest(generation.number) is not None,
+            )
+        parts["form"] = time.perf_counter() - begin
+
+    def _share_state(self, parts: dict[str, float]) -> None:
+        begin = time.perf_counter()
+        standings = exchange_standings(self._state, has_state=self._has_state)
+        if not any(one.has_state for one in standings):
+            standings = self._first_state(standings)
+        best = standings[choose_source(standings)]
+        own = standings[self.rank]
+        if own.has_state and own.global_step == best.global_step:
+            self.sent_bytes = send_state(self._state, standings)
+        else:
+            self._has_state, self._torn = False, True
+            self.sent_bytes = send_state(self._state, standings)
+            self._torn = False
+        self.digest = compare_digests(self._state)
+        self._has_state = True
+        parts["state"] = time.perf_counter() - begin
+
+    def _first_state(self, standings: list[Standing]) -> list[Standing]:
+        """Nobody holds a state yet: rank 0 takes the newest checkpoint, or its own fresh start."""
+        if self.rank == 0:
+            saved = checkpoint.newest(Path(self._checkpoint_dir)) if self._checkpoint_dir else None
+            if saved is not None:
+                self._state.restore(checkpoint.load(saved))
+            elif self._torn:
+                raise WorkerFailedError(
+                    "the only worker that held the state is gone, and there is no checkpoint"
+                )
+        return [Standing(has_state=rank == 0, global_step=0) for rank in range(len(standings))]

@@ -1,0 +1,187 @@
+"""Which generation a worker belongs to: of fixed size, or as the store says.
+
+A worker acts only for the generation that it belongs to. It moves on when rank 0 has seen a newer
+one (the number rides on a collective), or when a peer is lost: then survivors make the next one
+themselves, by compare-and-set, so that recovery waits for nobody.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from eflib.errors import PreemptedError, WorkerFailedError
+from eflib.store import keys
+from eflib.store.messages import Generation, Member, survivors
+from eflib.trainer import timeouts
+
+if TYPE_CHECKING:
+    from eflib.store.signed import SignedStore
+
+
+class Membership(ABC):
+    """What the trainer asks about its generation."""
+
+    worker: str
+    elastic = False
+
+    @abstractmethod
+    def join(self, announce: dict[str, Any]) -> Generation:
+        """Say that this worker is ready, and return the generation that names it."""
+
+    def newest(self, after: int) -> Generation | None:
+        """Return the newest generation with a number above ``after``, or None."""
+        del after
+        return None
+
+    def recover(self, lost: Generation, missing: frozenset[str] = frozenset()) -> Generation:
+        """Return the generation that follows one in which a peer was lost."""
+        del missing
+        raise WorkerFailedError(
+            f"a peer of rank {lost.rank_of(self.worker)} is gone",
+            hint="a world of fixed size cannot go on without it; eflaunch can",
+        )
+
+    def propose(self, generation: Generation) -> bool:
+        """Try to make ``generation`` the next one; False when another was first."""
+        del generation
+        return False
+
+    def endpoint(self, members: tuple[Member, ...]) -> tuple[str, int]:
+        """Return where these members would meet."""
+        del members
+        return "", 0
+
+
+class FixedMembership(Membership):
+    """A world of fixed size: plain ``python`` (one worker), or torchrun's."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.worker = str(rank)
+        self._world_size = world_size
+
+    def join(self, announce: dict[str, Any]) -> Generation:
+        """Return the only generation there is."""
+        del announce
+        members = tuple(Member(str(rank), "", rank) for rank in range(self._world_size))
+        return Generation(number=0, members=members, made_by="fixed")
+
+
+class StoreMembership(Membership):
+    """The generations of one job, as the store holds them.
+
+    Args:
+        store: The cluster's store.
+        job: The job's id.
+        worker: This worker's id.
+        planned: The generation for which this worker was started; it never enters an older one.
+    """
+
+    elastic = True
+
+    def __init__(self, store: SignedStore, job: str, worker: str, planned: int) -> None:
+        self.worker = worker
+        self._store = store
+        self._job = job
+        self._planned = planned
+
+    def join(self, announce: dict[str, Any]) -> Generation:
+        """Post ``worker_ready`` and wait to be named.
+
+        Raises:
+            PreemptedError: No generation named this worker within ``timeouts.ADMISSION``.
+        """
+        ready = {"type": "worker_ready", "job": self._job, "worker": self.worker}
+        self._store.post(keys.INBOX, {**ready, "announce": announce})
+        return self.wait_named(self._planned - 1)
+
+    def wait_named(self, after: int) -> Generation:
+        """Wait for a generation above ``after`` that names this worker."""
+        end = time.monotonic() + timeouts.ADMISSION
+        pause = 0.002
+        while time.monotonic() < end:
+            newest = self.newest(after)
+            if newest is not None:
+                if newest.rank_of(self.worker) is not None:
+                    return newest
+                after = newest.number
+            time.sleep(pause)
+            pause = min(pause * 1.2, 0.01)
+        raise PreemptedError(
+            f"worker {self.worker} waited {timeouts.ADMISSION:g} s for a generation that names it"
+        )
+
+    def newest(self, after: int) -> Generation | None:
+        """Return the newest generation above ``after``; numbers have no gaps."""
+        found = None
+        while True:
+            message = self._store.fetch(keys.generation(self._job, after + 1))
+            if message is None:
+                return found
+            after += 1
+            found = Generation.from_message(message)
+
+    def propose(self, generation: Generation) -> bool:
+        """Create a generation's record if nobody has made one of this number."""
+        key = keys.generation(self._job, generation.number)
+        return self._store.claim(key, generation.to_message())
+
+    def endpoint(self, members: tuple[Member, ...]) -> tuple[str, int]:
+        """Return the TCP store of the agent on rank 0's node.
+
+        Raises:
+            WorkerFailedError: That node has no record.
+        """
+        record = self._store.fetch(keys.node_record(members[0].node))
+        if record is None:
+            raise WorkerFailedError(f"node {members[0].node} is not registered any more")
+        return str(record["store_host"]), int(record["store_port"])
+
+    def recover(self, lost: Generation, missing: frozenset[str] = frozenset()) -> Generation:
+        """Find out who is gone, and agree with the other survivors on the next generation.
+
+        The first survivor in rank order makes it as soon as an exit is on record; the others wait
+        for it, and take their turn when it does not come. Without any news for a while all try
+        again together: whoever is gone then does not come, and is left out as missing.
+
+        Raises:
+            WorkerFailedError: Nothing came of it within ``timeouts.RECOVERY``.
+        """
+        begin = time.monotonic()
+        while (waited := time.monotonic() - begin) < timeouts.RECOVERY:
+            newest = self.newest(lost.number)
+            if newest is not None:
+                return newest
+            dead = self._dead(lost) | missing
+            if dead or waited > timeouts.RECOVERY / 12:
+                alive = [one for one in lost.members if one.worker not in dead]
+                turn = [one.worker for one in alive].index(self.worker)
+                if waited > 0.5 * turn:
+                    self._propose_without(lost, dead)
+                    continue
+            time.sleep(0.002)
+        raise WorkerFailedError(
+            f"a peer of generation {lost.number} is gone and no generation followed "
+            f"in {timeouts.RECOVERY:g} s"
+        )
+
+    def _dead(self, generation: Generation) -> set[str]:
+        """Return the members whose agents have put an exit on record."""
+        others = (one.worker for one in generation.members if one.worker != self.worker)
+        return {
+            worker
+            for worker in others
+            if self._store.fetch(keys.worker_exit(self._job, worker)) is not None
+        }
+
+    def _propose_without(self, lost: Generation, dead: set[str] | frozenset[str]) -> None:
+        alive = tuple(one for one in lost.members if one.worker not in dead)
+        following = survivors(
+            lost,
+            set(dead),
+            number=lost.number + 1,
+            endpoint=self.endpoint(alive),
+            made_by=self.worker,
+        )
+        self.propose(following)

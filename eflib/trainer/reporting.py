@@ -1,0 +1,157 @@
+"""What a worker tells the cluster: progress, rescales, measured speed; and where its log goes."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eflib.errors import StoreError
+from eflib.store import keys
+from eflib.trainer import timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eflib.store.signed import SignedStore
+
+WARM_UP_STEPS = 2  # steps after a rescale that do not count: allocators and caches fill
+MEASURED_STEPS = 8  # a measurement has at least this many steps and
+MEASURED_SECONDS = 1.0  # this many seconds, but for slow models at most
+MEASURED_SECONDS_MOST = 5.0
+
+
+@dataclass
+class Rescale:
+    """One change of a job's membership, with its pause by part, in seconds."""
+
+    generation: int
+    step: int
+    from_: int
+    to: int
+    pause_s: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    def to_message(self) -> dict[str, Any]:
+        """Return the JSON object; the field is called ``from`` there."""
+        message = asdict(self)
+        message["from"] = message.pop("from_")
+        return message
+
+
+class StepClock:
+    """Measures the speed of the steps of one generation."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=256)
+        self._skipped = 0
+        self._last = time.perf_counter()
+
+    def restart(self) -> None:
+        """Begin a generation: what came before does not count."""
+        self._times.clear()
+        self._skipped = 0
+        self._last = time.perf_counter()
+
+    def tick(self) -> None:
+        """Note that a step ended."""
+        now = time.perf_counter()
+        if self._skipped < WARM_UP_STEPS:
+            self._skipped += 1
+        else:
+            self._times.append(now - self._last)
+        self._last = now
+
+    def steps_per_s(self) -> float | None:
+        """Return the mean speed of the recent steps, or None before there are any."""
+        total = sum(self._times)
+        return len(self._times) / total if total > 0 else None
+
+    def measured(self) -> tuple[float, float] | None:
+        """Return (steps per second by the median, spread) once enough steps are in, else None.
+
+        The spread is the distance of the quartiles over the median.
+        """
+        total = sum(self._times)
+        enough = len(self._times) >= MEASURED_STEPS and total >= MEASURED_SECONDS
+        if len(self._times) < 2 or not (enough or total >= MEASURED_SECONDS_MOST):
+            return None
+        low, middle, high = statistics.quantiles(self._times, n=4)
+        return 1 / middle, (high - low) / middle
+
+
+class Reporter:
+    """Writes a job's progress from a thread of its own, and looks out for newer generations.
+
+    Args:
+        store: The cluster's store.
+        job: The job's id.
+        snapshot: Returns the progress document of this moment; called on the thread.
+        look: Looks for a newer generation; called on the thread, often.
+    """
+
+    def __init__(
+        self,
+        store: SignedStore,
+        job: str,
+        *,
+        snapshot: Callable[[], dict[str, Any] | None],
+        look: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._job = job
+        self._snapshot = snapshot
+        self._look = look
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="eflib-reporter", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def post(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - JSON values
+        """Send a message to the coordinator."""
+        self._store.post(keys.INBOX, {"type": kind, "job": self._job, **fields})
+
+    def write_progress(self) -> None:
+        """Write the progress document now; nothing is written by ranks other than 0."""
+        document = self._snapshot()
+        if document is not None:
+            self._store.put(keys.job_progress(self._job), document)
+
+    def close(self) -> None:
+        """End the thread, which takes at most one poll and one write."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        due = time.monotonic() + timeouts.REPORT
+        while not self._stop.wait(timeouts.POLL):
+            try:
+                self._look()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + timeouts.REPORT
+                    self.write_progress()
+            except StoreError as error:
+                print(f"[eflib] {error.problem}; training goes on", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
+                self._stop.wait(1.0)
+
+
+def redirect_output(log_dir: str, generation: int, rank: int) -> None:
+    """Let this process's output go on in ``<log_dir>/<generation>/<rank>.log``."""
+    file = Path(log_dir) / str(generation) / f"{rank}.log"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

@@ -1,0 +1,111 @@
+"""What travels to a joiner and into a checkpoint: model, optimizer and all that is registered."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Protocol
+
+import torch
+
+from eflib.errors import StateMismatchError, UsageError
+from eflib.trainer.tree import flatten
+
+
+class Stateful(Protocol):
+    """Anything with torch's pair of methods."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:  # noqa: ANN401 - ignored
+        """Take the state."""
+
+
+class TrainingState:
+    """All that makes two ranks equal.
+
+    Args:
+        model: Its parameters and buffers (those that are not persistent too) travel in place.
+        parts: Named objects with ``state_dict``/``load_state_dict``: optimizer and so on.
+    """
+
+    def __init__(self, model: torch.nn.Module, parts: dict[str, Stateful]) -> None:
+        self._model = model
+        self._parts = dict(parts)
+        self.global_step = 0
+        self.samples = 0
+
+    def register(self, name: str, obj: Stateful) -> None:
+        """Add an object to what travels and is saved.
+
+        Raises:
+            UsageError: The name is taken, or the object lacks one of the two methods.
+        """
+        if name in self._parts:
+            raise UsageError(f"register: the name {name!r} is taken", hint="choose another name")
+        for method in ("state_dict", "load_state_dict"):
+            if not callable(getattr(obj, method, None)):
+                raise UsageError(f"register: {name!r} ({type(obj).__name__}) has no {method}()")
+        self._parts[name] = obj
+
+    def model_tensors(self) -> dict[str, torch.Tensor]:
+        """Return parameters and buffers by name, each tensor once."""
+        tensors = {name: one.data for name, one in self._model.named_parameters()}
+        tensors.update(self._model.named_buffers())
+        return tensors
+
+    def capture(self) -> tuple[str, list[torch.Tensor]]:
+        """Return the whole state flattened; the model's tensors come first, without a copy."""
+        tree = {
+            "model": self.model_tensors(),
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+            "global_step": self.global_step,
+            "samples": self.samples,
+        }
+        return flatten(tree)
+
+    def restore(self, tree: dict[str, Any]) -> None:
+        """Take a state that ``capture`` gave.
+
+        Raises:
+            StateMismatchError: It belongs to another model, or to other registered objects.
+        """
+        own = self.model_tensors()
+        self._check_names("the model", set(own), set(tree["model"]))
+        self._check_names("what is registered", set(self._parts), set(tree["parts"]))
+        with torch.no_grad():
+            for name, tensor in tree["model"].items():
+                if own[name].shape != tensor.shape:
+                    raise StateMismatchError(
+                        f"{name} has shape {tuple(own[name].shape)} here and "
+                        f"{tuple(tensor.shape)} in the saved state"
+                    )
+                if own[name].data_ptr() != tensor.data_ptr():
+                    own[name].copy_(tensor)
+        for name, part in self._parts.items():
+            part.load_state_dict(tree["parts"][name])
+        self.global_step = tree["global_step"]
+        self.samples = tree["samples"]
+
+    @staticmethod
+    def _check_names(what: str, here: set[str], there: set[str]) -> None:
+        if here != there:
+            odd = sorted(here ^ there)[0]
+            side = "here only" if odd in here else "in the saved state only"
+            raise StateMismatchError(f"{what} differs from the saved state: {odd!r} is {side}")
+
+    def description(self) -> list[str]:
+        """Return one line per tensor of the model and per part: what ranks must agree on."""
+        lines = [
+            f"{name}: {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+            for name, tensor in self.model_tensors().items()
+        ]
+        return lines + [f"{name}: {type(part).__name__}" for name, part in self._parts.items()]
+
+    def signature(self) -> str:
+        """Return a short name for the model's shape: hex, 16 digits."""
+        return hashlib.sha256("\n".join(self.description()).encode()).hexdigest()[:16]
+
+    def num_parameters(self) -> int:
+        """Return the number of the model's parameters."""
+        return sum(parameter.numel() for parameter in self._model.parameters())

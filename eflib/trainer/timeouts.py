@@ -1,0 +1,18 @@
+"""Every wait of the trainer: who waits, for what, how long in seconds, and what happens then."""
+
+from __future__ import annotations
+
+POLL = 0.02
+"""The reporter's thread, between two looks at the store; then it looks again."""
+REPORT = 0.5
+"""Rank 0, between two progress documents."""
+ADMISSION = 24 * 3600.0
+"""A ready worker, for a generation that names it; then it ends with an error."""
+PRESENT = 30.0
+"""A generation's members, for all to come to its start; then one without the missing follows."""
+CONNECT = 15.0
+"""A member, for the TCP store of rank 0's agent and the group's connections; then recovery."""
+COLLECTIVE = 600.0
+"""A rank, for one collective operation; then a peer counts as lost: recovery."""
+RECOVERY = 60.0
+"""A survivor, for news of who was lost or a newer generation; then it ends with an error."""

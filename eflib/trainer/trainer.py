@@ -1,0 +1,437 @@
+"""``ElasticTrainer``: what a training script holds; it trains and follows its generations."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eflib.errors import UsageError
+from eflib.store.messages import PAUSE, PROFILE
+from eflib.trainer import checkpoint, checks
+from eflib.trainer.batches import to_device
+from eflib.trainer.conductor import LeftError
+from eflib.trainer.loader import BlockLoader
+from eflib.trainer.position import CARRY, DataPlan, rank_blocks
+from eflib.trainer.reduction import GradientReducer
+from eflib.trainer.session import Session
+from eflib.trainer.state import Stateful, TrainingState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from eflib.store.messages import Generation
+    from eflib.trainer.callback import Callback
+    from eflib.trainer.position import Block
+
+LOSS, COUNT, DECISION, LEAVING, ENDING = range(5)  # the control numbers of a step
+NUM_CONTROL = 5
+PREEMPTED_STATUS = 4
+
+
+class ElasticTrainer:
+    """Trains a model on however many workers its job has at the moment.
+
+    The same script runs under plain ``python`` (one worker), under ``torchrun`` (a world of fixed
+    size) and under ``eflaunch`` (elastic). Every optimizer step is the mean over exactly
+    ``global_batch_size`` samples at any world size; the order of samples depends on (seed, epoch)
+    alone.
+
+    Args:
+        model: Any module; it is moved to the worker's device and trained in place, not wrapped.
+        optimizer: Of the model's parameters.
+        dataset: Map-style and sized; items are ``(inputs, targets)`` for ``fit``.
+        loss_fn: ``loss_fn(outputs, targets)``: the mean over the samples it is given, or a pair
+            (sum, count) when samples weigh differently, as tokens do. Needed by ``fit`` alone.
+        global_batch_size: Samples per optimizer step over all workers.
+        max_steps: End of training in optimizer steps; or
+        max_epochs: End of training in passes over the data.
+        lr_scheduler: Stepped once per optimizer step.
+        seed: Of the samples' order and of the random state of each step.
+        collate_fn: Makes a batch of a list of samples; None for torch's default.
+        num_workers: DataLoader processes per worker; 0 loads in the worker itself.
+        max_microbatch_size: Most samples of one forward pass; more are accumulated.
+        epoch_end: ``carry`` (default: a batch goes on into the next epoch, so each step has
+            exactly the global batch size), ``short`` or ``drop``.
+        precision: ``fp32``, ``bf16`` or ``fp16`` (autocast; fp16 with a gradient scaler).
+        max_grad_norm: Clip the global gradient norm to this; None for no clipping.
+        callbacks: Objects like ``eflib.trainer.callback.Callback``.
+        checkpoint_dir: Where checkpoints go; under ``eflaunch`` a folder of the job by default. A
+            run resumes from the newest whole one there.
+        checkpoint_seconds: Least time between two checkpoints.
+        device: Where to train; by default the first visible GPU, or the CPU.
+
+    Raises:
+        UsageError: A value cannot be used; the message names it.
+    """
+
+    def __init__(  # noqa: PLR0913 - the one object a script configures
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        dataset: Any,  # noqa: ANN401 - a user's class
+        *,
+        global_batch_size: int,
+        loss_fn: Callable[[Any, Any], Any] | None = None,
+        max_steps: int | None = None,
+        max_epochs: int | None = None,
+        lr_scheduler: Stateful | None = None,
+        seed: int = 0,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        num_workers: int = 0,
+        max_microbatch_size: int | None = None,
+        epoch_end: str = CARRY,
+        precision: str = "fp32",
+        max_grad_norm: float | None = None,
+        callbacks: Iterable[Callback] = (),
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        checkpoint_seconds: float = 300.0,
+        device: torch.device | str | None = None,
+    ) -> None:
+        checks.check_model(model, optimizer)
+        checks.check_end(max_steps, max_epochs)
+        checks.check_numbers(
+            num_workers=num_workers, max_microbatch_size=max_microbatch_size, precision=precision
+        )
+        num_samples = checks.dataset_size(dataset)
+        self._session = Session.from_environment(os.environ)
+        self.profiling = self._session.mode == PROFILE
+        endless = self.profiling or max_epochs is None
+        self._plan = DataPlan(
+            num_samples, global_batch_size, seed, epoch_end, None if endless else max_epochs
+        )
+        self.max_steps = self._plan.steps_in(max_epochs) if max_epochs else int(max_steps or 0)
+        self.device = checks.choose_device(device, self._session.local_rank)
+        self.model = model.to(self.device)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self._loss_fn = loss_fn
+        self._max_microbatch_size = max_microbatch_size
+        self._loader = BlockLoader(
+            dataset,
+            self._plan,
+            collate_fn=collate_fn,
+            num_workers=num_workers,
+            max_size=max_microbatch_size,
+        )
+        self._autocast = checks.AUTOCAST[precision]
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self._max_grad_norm = max_grad_norm
+        self._callbacks = list(callbacks)
+        self._checkpoint_dir = os.fspath(checkpoint_dir or self._session.checkpoint_dir)
+        self._checkpoint_seconds = checkpoint_seconds
+        parts: dict[str, Stateful] = {"optimizer": optimizer}
+        if lr_scheduler is not None:
+            parts["lr_scheduler"] = lr_scheduler
+        if precision == "fp16":
+            parts["scaler"] = self._scaler
+        self._state = TrainingState(model, parts)
+        self._opened = False
+        self._clear_flags()
+
+    def _clear_flags(self) -> None:
+        self._block: Block | None = None
+        self._reset_step()
+        self.loss = float("nan")
+        self.batch_samples: list[tuple[int, int]] = []
+        self._leaving = False
+        self._ending = False
+        self._ended = False
+        self._saved_at = time.monotonic()
+
+    # What a script may read anywhere -------------------------------------------------------------
+
+    @property
+    def global_step(self) -> int:
+        """Number of committed optimizer steps; inside a step, the index of this step."""
+        return self._state.global_step
+
+    @property
+    def epoch(self) -> int:
+        """Index of the epoch of the samples at hand, from 0."""
+        if self._block is not None:
+            return self._block.epoch
+        blocks = self._plan.batch(self._state.global_step)
+        return blocks[0].epoch if blocks else self._plan.batch(self.max_steps - 1)[-1].epoch
+
+    @property
+    def generation(self) -> int:
+        """Number of the job's current membership; 0 outside ``eflaunch``."""
+        return self._session.generation
+
+    @property
+    def rank(self) -> int:
+        """This worker's rank in the current generation; before ``fit``, the planned one."""
+        return self._session.rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of workers in the current generation; before ``fit``, the planned one."""
+        return self._session.world_size
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples per optimizer step over all workers."""
+        return self._plan.global_batch_size
+
+    def register(self, name: str, obj: Stateful) -> None:
+        """Add an object with ``state_dict``/``load_state_dict`` to what travels and is saved.
+
+        Raises:
+            UsageError: Training has begun, the name is taken, or a method is missing.
+        """
+        if self._opened:
+            raise UsageError(
+                f"register({name!r}) after training began", hint="call it before fit()"
+            )
+        self._state.register(name, obj)
+
+    def stop(self) -> None:
+        """End training after the current step, on all ranks; one rank's call is enough."""
+        self._ending = True
+
+    # Training ------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train to the end. Returns on every worker that is still a member then.
+
+        Raises:
+            UsageError: There is no ``loss_fn``.
+            SystemExit: Status 0: the job goes on without this worker, which has left in order.
+        """
+        if self._loss_fn is None:
+            raise UsageError("fit() needs loss_fn", hint="pass loss_fn=..., or use the loop form")
+        for batch in self:
+            inputs, targets = checks.split_batch(batch)
+            with self.autocast():
+                outputs = checks.call_model(self.model, inputs)
+                loss = self._loss_fn(outputs, targets)
+            self.step(loss)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context for a forward pass in the chosen precision."""
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield this rank's micro-batches; call ``step(loss)`` once for each."""
+        self._open()
+        while not self._is_over():
+            blocks = rank_blocks(
+                self._plan.batch(self._plan_step()),
+                self.rank,
+                self.world_size,
+                self._max_microbatch_size,
+            )
+            self._begin_step(blocks)
+            if not blocks:
+                self._commit()
+                continue
+            for place, block in enumerate(blocks):
+                self._block, self._is_last = block, place == len(blocks) - 1
+                self._awaiting = True
+                yield to_device(self._loader.fetch(block), self.device)
+                if self._awaiting:
+                    raise UsageError("the loop's body ended without trainer.step(loss)")
+        self._finish()
+
+    def step(self, loss: torch.Tensor | tuple[torch.Tensor, Any]) -> None:
+        """Take the loss of the micro-batch at hand; commits the step after the last one.
+
+        Args:
+            loss: The mean over the samples of the micro-batch, or a pair (sum, count).
+
+        Raises:
+            UsageError: There is no micro-batch at hand.
+        """
+        if not self._awaiting or self._block is None:
+            raise UsageError("trainer.step(loss) without a batch, or twice for one batch")
+        self._awaiting = False
+        if isinstance(loss, tuple):
+            total, count = loss
+            self._weighted = True
+        else:
+            total, count = loss * (self._block.size / self._step_size), 0.0
+        self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        self._control[LOSS] += float(total.detach())
+        self._control[COUNT] += float(count)
+        if self._is_last:
+            self._commit()
+
+    def evaluate(
+        self,
+        dataset: Any,  # noqa: ANN401 - a user's class
+        metric_fn: Callable[[Any, Any], Any],
+        batch_size: int = 256,
+    ) -> float:
+        """Return the mean of ``metric_fn(outputs, targets)`` over a data set, on this rank alone.
+
+        No other rank takes part, so any rank may call it at any time; the model is in evaluation
+        mode meanwhile and back in its own afterwards.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        total = 0.0
+        try:
+            with torch.no_grad(), self.autocast():
+                for low in range(0, len(dataset), batch_size):
+                    places = range(low, min(low + batch_size, len(dataset)))
+                    batch = to_device(
+                        self._loader.collate([dataset[i] for i in places]), self.device
+                    )
+                    inputs, targets = checks.split_batch(batch)
+                    outputs = checks.call_model(self.model, inputs)
+                    total += float(metric_fn(outputs, targets)) * len(places)
+        finally:
+            self.model.train(was_training)
+        return total / len(dataset)
+
+    def save_checkpoint(self) -> Path | None:
+        """Write a whole checkpoint now (rank 0; others return None).
+
+        Raises:
+            UsageError: There is no checkpoint folder.
+        """
+        if not self._checkpoint_dir:
+            raise UsageError("there is no checkpoint folder", hint="pass checkpoint_dir=...")
+        self._saved_at = time.monotonic()
+        if self.rank != 0:
+            return None
+        return checkpoint.save(Path(self._checkpoint_dir), self._state)
+
+    # Inside --------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._opened:
+            return
+        self._opened = True
+        self._reducer = GradientReducer(self.model.parameters(), num_control=NUM_CONTROL)
+        if self._session.elastic and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+        announce = {
+            "max_steps": self.max_steps,
+            "global_batch_size": self._plan.global_batch_size,
+            "model": self._state.signature(),
+            "model_name": type(self.model).__name__,
+            "num_parameters": self._state.num_parameters(),
+            "dataset_size": self._plan.num_samples,
+            "device": self.device.type,
+        }
+        self._session.open(self._state, announce, self.device, checkpoint_dir=self._checkpoint_dir)
+        self._after_entering()
+
+    def _on_sigterm(self, signum: int, frame: object) -> None:
+        del signum, frame
+        self._leaving = True
+
+    def _plan_step(self) -> int:
+        return self._state.global_step
+
+    def _is_over(self) -> bool:
+        if self._ended:
+            return True
+        return not self.profiling and self._state.global_step >= self.max_steps
+
+    def _reset_step(self) -> None:
+        self._block = None
+        self._is_last = False
+        self._awaiting = False
+        self._weighted = False
+        self._step_size = 1
+        self._blocks: tuple[Block, ...] = ()
+        self._control = [0.0] * NUM_CONTROL
+
+    def _begin_step(self, blocks: tuple[Block, ...]) -> None:
+        self._reset_step()
+        self._blocks = blocks
+        self._step_size = self._plan.batch_size(self._plan_step())
+        self._reducer.zero()
+
+    def _commit(self) -> None:
+        """Reduce, apply, count; then follow what the control numbers say."""
+        self._control[DECISION] = float(self._session.decision())
+        self._control[LEAVING] = float(self._leaving)
+        self._control[ENDING] = float(self._ending)
+        try:
+            totals = self._reducer.reduce(self._control, world_size=self.world_size)
+        except RuntimeError as error:
+            self._block = None
+            self._follow(partial(self._session.recover, error))
+            return
+        self._apply(totals)
+        self._state.global_step += 1
+        self._state.samples += self._step_size
+        self.batch_samples = (
+            [
+                (block.epoch, index)
+                for block in self._blocks
+                for index in self._plan.indices(block).tolist()
+            ]
+            if self._callbacks
+            else []
+        )
+        self._block = None
+        self._session.step_done(self._state, self.loss)
+        for callback in self._callbacks:
+            callback.on_step_end(self)
+        self._ended = totals[ENDING] > 0
+        self._save_when_due()
+        if totals[DECISION] > 0:
+            self._follow(partial(self._session.switch, int(totals[DECISION])))
+        elif totals[LEAVING] > 0:
+            self._follow(partial(self._session.let_leave, leaving=self._leaving))
+
+    def _apply(self, totals: list[float]) -> None:
+        weighted = totals[COUNT] > 0
+        self.loss = totals[LOSS] / totals[COUNT] if weighted else totals[LOSS]
+        if weighted:
+            self._reducer.scale(1.0 / totals[COUNT])
+        if self._max_grad_norm is not None:
+            self._scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._max_grad_norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        past_end = self.profiling and self._state.global_step >= self.max_steps
+        if self.lr_scheduler is not None and not past_end:
+            self.lr_scheduler.step()  # type: ignore[attr-defined]  # torch's schedulers share no public base
+
+    def _follow(self, move: Callable[[], None]) -> None:
+        """Move to another generation; a worker that is not in it leaves here."""
+        try:
+            move()
+        except LeftError as left:
+            self._leave(left.generation)
+        self._after_entering()
+        for callback in self._callbacks:
+            callback.on_rescale(self)
+
+    def _leave(self, generation: Generation) -> None:
+        self._loader.close()
+        nobody = generation.world_size == 0 and generation.action == PAUSE
+        if nobody and self._checkpoint_dir and not self.profiling:
+            self.save_checkpoint()
+        self._session.close()
+        raise SystemExit(PREEMPTED_STATUS if nobody else 0)
+
+    def _after_entering(self) -> None:
+        last = None if self.profiling else self.max_steps
+        self._loader.restart(self._plan_step(), last, self.rank, self.world_size)
+
+    def _save_when_due(self) -> None:
+        due = time.monotonic() - self._saved_at > self._checkpoint_seconds
+        if due and self._checkpoint_dir and not self.profiling:
+            self.save_checkpoint()
+
+    def _finish(self) -> None:
+        self._loader.close()
+        for callback in self._callbacks:
+            callback.on_fit_end(self)
+        self._session.finish()

@@ -1,0 +1,188 @@
+"""Make all ranks of a new generation equal: agree on a source, send its state, compare digests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+
+from eflib.errors import StateMismatchError
+from eflib.trainer.digest import digest
+from eflib.trainer.tree import unflatten
+
+if TYPE_CHECKING:
+    from eflib.trainer.state import TrainingState
+
+LARGE_BYTES = 1024 * 1024  # tensors from here on are sent in place, smaller ones joined
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a rank brings into a generation: a state at a step, or none."""
+
+    has_state: bool
+    global_step: int
+
+
+def choose_source(standings: list[Standing]) -> int:
+    """Return the rank whose state all take: the furthest ahead, the lowest rank among equals.
+
+    A rank that applied step k has seen the gradient of all for step k, so the furthest is right.
+    Without any state (a job's first generation) it is rank 0.
+    """
+    return max(
+        range(len(standings)),
+        key=lambda rank: (standings[rank].has_state, standings[rank].global_step, -rank),
+    )
+
+
+def exchange_standings(state: TrainingState, *, has_state: bool) -> list[Standing]:
+    """Tell all ranks what each brings; refuse ranks with another model.
+
+    Raises:
+        StateMismatchError: Two ranks disagree on the model; names the first difference.
+    """
+    own = torch.tensor([has_state, state.global_step, int(state.signature()[:15], 16)])
+    rows = _gather(own)
+    if any(int(row[2]) != int(rows[0][2]) for row in rows):
+        raise StateMismatchError(
+            _first_difference(_gather_text("\n".join(state.description()))),
+            hint="build the same model on every rank: sizes must not depend on rank or world size",
+        )
+    return [Standing(bool(row[0]), int(row[1])) for row in rows]
+
+
+def send_state(state: TrainingState, standings: list[Standing]) -> int:
+    """Give the source's state to the ranks that lack it; return the bytes that were sent."""
+    source = choose_source(standings)
+    best = standings[source]
+    world = len(standings)
+    if world == 1 or all(
+        one.has_state and one.global_step == best.global_step for one in standings
+    ):
+        return 0
+    rank = dist.get_rank()
+    skeleton, tensors = state.capture()
+    specs = "\n".join(_spec(tensor) for tensor in tensors)
+    header = _broadcast_text(f"{len(skeleton)}\n{skeleton}{specs}", source)
+    length, _, rest = header.partition("\n")
+    skeleton, lines = rest[: int(length)], rest[int(length) :]
+    current = standings[rank].has_state and standings[rank].global_step == best.global_step
+    if not current:
+        num_model = len(state.model_tensors())
+        fresh = [_empty(line) for line in lines.splitlines()[num_model:]]
+        tensors = tensors[:num_model] + fresh
+    sent = _broadcast_tensors(tensors, source)
+    if not current:
+        state.restore(unflatten(skeleton, tensors))
+    return sent
+
+
+def compare_digests(state: TrainingState) -> int:
+    """Return the digest that all ranks hold.
+
+    Raises:
+        StateMismatchError: They do not all hold the same.
+    """
+    own = digest(*state.capture())
+    if not dist.is_initialized():
+        return own
+    rows = [int(row[0]) for row in _gather(torch.tensor([own]))]
+    if len(set(rows)) > 1:
+        odd = [rank for rank, row in enumerate(rows) if row != rows[0]]
+        raise StateMismatchError(
+            f"ranks {odd} hold another state than rank 0 at step {state.global_step}",
+            detail="\n".join(f"rank {rank}: {row:016x}" for rank, row in enumerate(rows)),
+            hint="does the script change the model, the optimizer or a registered object on some "
+            "ranks only?",
+        )
+    return own
+
+
+def _gather(row: torch.Tensor) -> list[torch.Tensor]:
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [row]
+    rows = [torch.empty_like(row) for _ in range(dist.get_world_size())]
+    dist.all_gather(rows, row)
+    return rows
+
+
+def _gather_text(text: str) -> list[str]:
+    data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    sizes = [int(row[0]) for row in _gather(torch.tensor([data.numel()]))]
+    padded = torch.zeros(max(sizes), dtype=torch.uint8)
+    padded[: data.numel()] = data
+    rows = _gather(padded)
+    return [bytes(row[:size].tolist()).decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+def _first_difference(texts: list[str]) -> str:
+    first = texts[0].splitlines()
+    for rank, text in enumerate(texts[1:], start=1):
+        lines = text.splitlines()
+        for mine, theirs in zip(first, lines, strict=False):
+            if mine != theirs:
+                return f"the model of rank {rank} differs from rank 0's: {theirs} against {mine}"
+        if len(lines) != len(first):
+            return (
+                f"the model of rank {rank} differs from rank 0's: "
+                f"{len(lines)} tensors against {len(first)}"
+            )
+    return "the models of the ranks differ"
+
+
+def _broadcast_text(text: str, source: int) -> str:
+    data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    size = torch.tensor([data.numel()])
+    dist.broadcast(size, src=source)
+    if dist.get_rank() != source:
+        data = torch.empty(int(size[0]), dtype=torch.uint8)
+    dist.broadcast(data, src=source)
+    return data.numpy().tobytes().decode()
+
+
+def _spec(tensor: torch.Tensor) -> str:
+    shape = ",".join(str(size) for size in tensor.shape)
+    return f"{str(tensor.dtype).removeprefix('torch.')}|{tensor.device.type}|{shape}"
+
+
+def _empty(spec: str) -> torch.Tensor:
+    dtype, device, shape = spec.split("|")
+    sizes = [int(size) for size in shape.split(",") if size]
+    return torch.empty(sizes, dtype=getattr(torch, dtype), device=device)
+
+
+def _broadcast_tensors(tensors: list[torch.Tensor], source: int) -> int:
+    """Send small tensors joined into one, large ones each in place."""
+    small: dict[str, list[torch.Tensor]] = {}
+    works = []
+    sent = 0
+    for tensor in tensors:
+        size = tensor.numel() * tensor.element_size()
+        sent += size
+        if size >= LARGE_BYTES:
+            whole = tensor.contiguous()  # the tensor itself, but for channels-last and the like
+            works.append((tensor, whole, dist.broadcast(whole, src=source, async_op=True)))
+        elif size:
+            small.setdefault(tensor.device.type, []).append(tensor)
+    for group in small.values():
+        _broadcast_joined(group, source)
+    for tensor, whole, work in works:
+        work.wait()
+        if whole is not tensor and dist.get_rank() != source:
+            tensor.copy_(whole)
+    return sent
+
+
+def _broadcast_joined(tensors: list[torch.Tensor], source: int) -> None:
+    flats = [tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors]
+    joined = torch.cat(flats)
+    dist.broadcast(joined, src=source)
+    if dist.get_rank() == source:
+        return
+    for tensor, part in zip(
+        tensors, torch.split(joined, [one.numel() for one in flats]), strict=True
+    ):
+        tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))

@@ -1,0 +1,95 @@
+"""State dictionaries as a JSON skeleton and a list of tensors, so that nothing need be unpickled.
+
+What JSON cannot say (tuples, dictionaries with other keys than text, bytes) is tagged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from eflib.errors import UsageError
+
+_TAG = "%"
+
+
+def flatten(tree: Any, what: str = "state") -> tuple[str, list[torch.Tensor]]:  # noqa: ANN401
+    """Split a tree into its skeleton (JSON) and its tensors, in a fixed order.
+
+    Args:
+        tree: Dicts, lists, tuples, numbers, text, None, bytes, tensors, numpy arrays, dtypes.
+        what: Names the tree in an error.
+
+    Raises:
+        UsageError: Something in the tree is of another type.
+    """
+    tensors: list[torch.Tensor] = []
+    skeleton = _encode(tree, tensors, what)
+    return json.dumps(skeleton, separators=(",", ":")), tensors
+
+
+def unflatten(skeleton: str, tensors: list[torch.Tensor]) -> Any:  # noqa: ANN401
+    """Put a tree together again."""
+    return _decode(json.loads(skeleton), tensors)
+
+
+def _encode(value: Any, tensors: list[torch.Tensor], what: str) -> Any:  # noqa: ANN401, PLR0911
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return {_TAG: "float", "hex": value.hex()}
+    if isinstance(value, torch.Tensor):
+        tensors.append(value.detach())
+        return {_TAG: "tensor", "n": len(tensors) - 1}
+    if isinstance(value, (np.ndarray, np.generic)):
+        tensors.append(torch.from_numpy(np.array(value)))
+        kind = "array" if isinstance(value, np.ndarray) else "scalar"
+        return {_TAG: kind, "n": len(tensors) - 1}
+    if isinstance(value, (list, tuple)):
+        items = [_encode(item, tensors, f"{what}[{place}]") for place, item in enumerate(value)]
+        return items if type(value) is list else {_TAG: "tuple", "items": items}
+    if isinstance(value, dict):
+        pairs = [
+            [_encode(key, tensors, what), _encode(item, tensors, f"{what}[{key!r}]")]
+            for key, item in value.items()
+        ]
+        kind = "counter" if isinstance(value, Counter) else "dict"
+        return {_TAG: kind, "pairs": pairs}
+    if isinstance(value, bytes):
+        return {_TAG: "bytes", "hex": value.hex()}
+    if isinstance(value, torch.dtype):
+        return {_TAG: "dtype", "name": str(value).removeprefix("torch.")}
+    raise UsageError(
+        f"{what} holds a {type(value).__name__}, which cannot travel between workers",
+        hint="let its state_dict() return tensors, numbers, text, lists, tuples and dicts",
+    )
+
+
+def _decode(value: Any, tensors: list[torch.Tensor]) -> Any:  # noqa: ANN401
+    if isinstance(value, list):
+        return [_decode(item, tensors) for item in value]
+    if isinstance(value, dict):
+        return _DECODERS[value[_TAG]](value, tensors)
+    return value
+
+
+_DECODERS: dict[str, Callable[[Any, list[torch.Tensor]], Any]] = {
+    "float": lambda value, _: float.fromhex(value["hex"]),
+    "tensor": lambda value, tensors: tensors[value["n"]],
+    "array": lambda value, tensors: tensors[value["n"]].numpy(),
+    "scalar": lambda value, tensors: tensors[value["n"]].numpy()[()],
+    "tuple": lambda value, tensors: tuple(_decode(item, tensors) for item in value["items"]),
+    "dict": lambda value, tensors: {
+        _decode(key, tensors): _decode(item, tensors) for key, item in value["pairs"]
+    },
+    "counter": lambda value, tensors: Counter(
+        {_decode(key, tensors): _decode(item, tensors) for key, item in value["pairs"]}
+    ),
+    "bytes": lambda value, _: bytes.fromhex(value["hex"]),
+    "dtype": lambda value, _: getattr(torch, value["name"]),
+}
