@@ -9,9 +9,9 @@ from typing import NamedTuple
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy, Periods
 from eflib.scheduling.placement import place
-from eflib.scheduling.plan import DEADLINE_TOLERANCE, Row, trim, walk
+from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT, Row, trim, walk
 from eflib.scheduling.settings import SchedulerSettings
-from eflib.scheduling.share import fill
+from eflib.scheduling.share import fill, walk_counts
 from eflib.scheduling.timeline import Timeline
 
 VERIFY_ROUNDS = 3
@@ -76,10 +76,12 @@ def _fill_all(
         left = work_to_plan(job, settings)
         row = None
         spare = reserve[job.job_id] * settings.rescale_cost
-        for deadline in (job.promise - spare, job.promise):
-            row = fill(job, timeline, left=left, deadline=deadline, settings=settings)
-            if row is not None or not spare:
-                break
+        if spare:
+            row = fill(
+                job, timeline, left=left, deadline=job.promise, settings=settings, spare=spare
+            )
+        if row is None:
+            row = fill(job, timeline, left=left, deadline=job.promise, settings=settings)
         if row is None:
             return rows, number
         rows[job.job_id] = row
@@ -98,54 +100,92 @@ def _verified(
 ) -> Plan | None:
     """Place and walk; rows that fail get one more move in reserve, a few times."""
     for _ in range(VERIFY_ROUNDS):
-        tight = 10.0 * settings.rescale_cost
         placed = place(
-            [(job, rows[job.job_id], _slack(job, rows[job.job_id]) < tight) for job in order],
+            [
+                (job, rows[job.job_id], _moves(job, rows[job.job_id], now, settings))
+                for job in order
+            ],
             periods,
             now,
         )
         if placed is None:
             return None
         plan, failed = _walk_all(order, placed, now, settings)
+        if failed and settings.rescale_cost:
+            failed = _stretch(failed, plan, placed, periods, settings)
         if not failed:
             return plan
         if not settings.rescale_cost:
             return None
-        for job_id in failed:
-            reserve[job_id] += 1.0
+        for job in failed:
+            reserve[job.job_id] += 1.0
         rows, stuck = _fill_all(order, base.copy(), reserve, settings)
         if stuck >= 0:
             return None
     return None
 
 
-def _slack(job: Job, row: Row) -> float:
-    return job.promise - (row[-1].end if row else math.inf)
+def _moves(job: Job, row: Row, now: float, settings: SchedulerSettings) -> float:
+    """Return how many moves that others force a row has time for."""
+    if not row or not settings.rescale_cost:
+        return math.inf
+    left = work_to_plan(job, settings)
+    spare = row[-1].end - walk_counts(job, row, left=left, now=now, settings=settings)
+    return (spare + SAME_INSTANT) / settings.rescale_cost
 
 
 def _walk_all(
     order: Sequence[Job], placed: dict[str, Row], now: float, settings: SchedulerSettings
-) -> tuple[Plan, list[str]]:
-    """Walk each row; the second value names those that end late."""
+) -> tuple[Plan, list[Job]]:
+    """Walk each row; the second value holds those that end late."""
     plan: Plan = {}
-    failed: list[str] = []
+    failed: list[Job] = []
     for job in order:
         row = placed[job.job_id]
         left = work_to_plan(job, settings)
         finish = walk(job, row, left=left, now=now, settings=settings)
         if finish > job.promise + DEADLINE_TOLERANCE:
-            finish, row = _stretched(job, row, left, now, settings)
-        if finish > job.promise + DEADLINE_TOLERANCE:
-            failed.append(job.job_id)
+            failed.append(job)
         plan[job.job_id] = Planned(trim(row, now=now, end=finish), finish)
     return plan, failed
 
 
-def _stretched(
-    job: Job, row: Row, left: float, now: float, settings: SchedulerSettings
-) -> tuple[float, Row]:
-    """Return the row as it is: a hook for rows that may run on past their planned end."""
-    return walk(job, row, left=left, now=now, settings=settings), row
+def _stretch(
+    failed: Sequence[Job],
+    plan: Plan,
+    placed: dict[str, Row],
+    periods: Periods,
+    settings: SchedulerSettings,
+) -> list[Job]:
+    """Let rows that end too soon run on where their last block stays free; return those still late.
+
+    Args:
+        failed: Jobs whose row does not do.
+        plan: All rows; changed where it helps.
+        placed: The rows before they were cut at their finish.
+        periods: What is available when.
+        settings: Costs and margins.
+    """
+    now = periods[0][0]
+    occupancy = Occupancy(periods, (planned.row for planned in plan.values()))
+    still: list[Job] = []
+    for job in failed:
+        row = placed[job.job_id]
+        if not row:
+            still.append(job)
+            continue
+        last = row[-1]
+        until = min(occupancy.free_until(last.mask, last.end), job.promise)
+        longer = [*row[:-1], last._replace(end=max(until, last.end))]
+        left = work_to_plan(job, settings)
+        finish = walk(job, longer, left=left, now=now, settings=settings)
+        if finish > job.promise + DEADLINE_TOLERANCE:
+            still.append(job)
+            continue
+        occupancy.flip(plan[job.job_id].row)
+        plan[job.job_id] = Planned(trim(longer, now=now, end=finish), finish)
+        occupancy.flip(plan[job.job_id].row)
+    return still
 
 
 def in_gaps(
@@ -168,8 +208,8 @@ def in_gaps(
     timeline = Timeline.of_fits(occupancy.times, occupancy.fits())
     left = work_to_plan(job, settings)
     for moves in (settings.forced_moves, 0.0):
-        limit = deadline - moves * settings.rescale_cost
-        counts = fill(job, timeline, left=left, deadline=limit, settings=settings)
+        spare = moves * settings.rescale_cost
+        counts = fill(job, timeline, left=left, deadline=deadline, settings=settings, spare=spare)
         if counts is None:
             continue
         row = occupancy.place_alone(counts, job.mask)

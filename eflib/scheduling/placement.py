@@ -29,7 +29,7 @@ class Tenant:
     row: Row
     mask: int
     low: bool
-    weight: float
+    moves_left: float
     placed: Row
     since: float = 0.0
     count: int = 0
@@ -55,12 +55,12 @@ class Grounds:
 
 
 def place(
-    rows: Sequence[tuple[Job, Row, bool]], periods: Sequence[tuple[float, int]], now: float
+    rows: Sequence[tuple[Job, Row, float]], periods: Sequence[tuple[float, int]], now: float
 ) -> dict[str, Row] | None:
     """Place rows of counts; None if some count fits nowhere even with moves.
 
     Args:
-        rows: Job, its row in counts, and whether it has too little slack to be moved.
+        rows: Job, its row in counts, and how many moves by others it has time for.
         periods: What is available when.
         now: Scheduler time in seconds.
     """
@@ -69,13 +69,13 @@ def place(
     middle = ends[len(ends) // 2] if ends else math.inf
     tenants: list[Tenant] = []
     changes: dict[float, list[tuple[Tenant, int]]] = {start: [] for start in grounds.starts[1:]}
-    for job, row, tight in rows:
+    for job, row, moves in rows:
         tenant = Tenant(
             job=job,
             row=row,
             mask=job.mask,
             low=not row or row[-1].end >= middle,
-            weight=TIGHT_WEIGHT if tight else 1.0,
+            moves_left=moves,
             placed=[],
             since=now,
         )
@@ -146,7 +146,7 @@ def _place_all(
 ) -> bool:
     """Place in falling size; what is evicted joins the queue."""
     free = available & ~used
-    to_place.sort(key=lambda item: (-item[1], -item[0].weight, item[0].job.order))
+    to_place.sort(key=lambda item: (-item[1], -item[0].moves_left, item[0].job.order))
     while to_place:
         tenant, count = to_place.pop(0)
         exponent = count.bit_length() - 1
@@ -160,9 +160,10 @@ def _place_all(
                 del held[other.job.job_id]
                 free |= other.mask
                 size = other.count
+                other.moves_left -= 1.0
                 _close(other, time)
                 to_place.append((other, size))
-            to_place.sort(key=lambda item: (-item[1], -item[0].weight, item[0].job.order))
+            to_place.sort(key=lambda item: (-item[1], -item[0].moves_left, item[0].job.order))
         free &= ~mask
         tenant.mask, tenant.since, tenant.count = mask, time, count
         held[tenant.job.job_id] = tenant
@@ -194,7 +195,8 @@ def cheapest_to_clear(exponent: int, available: int, held: dict[str, Tenant]) ->
             for covered in range(start, start + (tenant.count >> exponent)):
                 weights[covered] = math.inf
         else:
-            weights[start] = weights.get(start, 0.0) + tenant.weight * (1.0 + tenant.count / size)
+            dear = 1.0 if tenant.moves_left >= 1.0 else TIGHT_WEIGHT * (2.0 - tenant.moves_left)
+            weights[start] = weights.get(start, 0.0) + dear * (1.0 + tenant.count / size)
     best, found = math.inf, 0
     for number in range(width >> exponent):
         weight = weights.get(number, 0.0)

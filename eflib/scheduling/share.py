@@ -152,6 +152,7 @@ def fill(
     left: float,
     deadline: float,
     settings: SchedulerSettings,
+    spare: float = 0.0,
 ) -> Row | None:
     """Return the least row, in counts, that does the work by the deadline; None if there is none.
 
@@ -161,14 +162,17 @@ def fill(
         left: Steps to do, margin included.
         deadline: Scheduler time in seconds to be done by; may be infinite.
         settings: For the costs.
+        spare: Seconds at the row's largest count to provide on top, for moves that others force.
     """
     now = timeline.times[0]
+    work = left
     horizon = min(deadline, timeline.times[-1] + _latest(job, left, settings))
     if horizon <= now or most_work(job, timeline, horizon) < left:
         return None
     held = _held_level(job)
     pause = max(job.ready_at - now, 0.0)
     for cap in range(len(job.rates)):
+        left = work + spare * job.rates[cap]
         if job.rates[cap] * (horizon - now) < left:
             continue
         runs = timeline.runs(horizon, job.level_table(timeline.max_exponent, cap))
