@@ -1,0 +1,30 @@
+"""``efctl agent``."""
+
+from __future__ import annotations
+
+import socket
+
+from eflib.agent.process import run_agent
+from eflib.home import default_store_url, home_folder, key_file, make_home
+from eflib.launcher.arguments import number
+from eflib.store import load_or_create_key
+
+
+def command(*, slots: str | None = None, node: str | None = None, store: str | None = None) -> None:
+    """Run this machine's agent in the foreground until a signal; its workers end with it.
+
+    Args:
+        slots: Offer so many CPU slots; by default the GPUs, or where there is none a slot per CPU.
+        node: What this machine is called; by default its host name.
+        store: Where the cluster is: a folder or tcp://host:port.
+    """
+    count = number(slots, "--slots")
+    home = make_home(home_folder())
+    load_or_create_key(key_file(home))
+    run_agent(
+        store_url=store or default_store_url(home),
+        key_file=key_file(home),
+        node=node or socket.gethostname(),
+        slots=count,
+        home=home,
+    )

@@ -1,0 +1,42 @@
+"""``efctl cancel``."""
+
+from __future__ import annotations
+
+from eflib.errors import UsageError
+from eflib.launcher import services, tables, wording
+from eflib.launcher.documents import open_cluster
+from eflib.store import wait_for
+
+ENDED_SECONDS = 30.0
+"""How long the workers of a cancelled job may take to leave: their grace, and some."""
+
+
+def command(job: str, *, store: str | None = None, json: bool = False) -> None:
+    """End a job and wait until it has ended.
+
+    Args:
+        job: A job's name or id.
+        store: Where the cluster is: a folder or tcp://host:port.
+        json: Print its last status as one JSON object.
+    """
+    cluster = open_cluster(store)
+    status = cluster.find(job)
+    job_id = str(status["job"])
+    if wording.has_ended(status):
+        raise UsageError(f"job {wording.title(status)!r} has ended already ({status['state']})")
+    services.client(cluster.home, cluster.store_url).request("cancel", job=job_id)
+
+    def ended() -> wording.Status | None:
+        now = cluster.status(job_id)
+        return now if now is not None and wording.has_ended(now) else None
+
+    last = wait_for(
+        ended,
+        timeout=ENDED_SECONDS,
+        what=f"the workers of job {wording.title(status)!r} to leave",
+        hint=f"look again with: efctl status {job}",
+    )
+    if json:
+        tables.print_json(last)
+    else:
+        print(wording.ending(last))

@@ -1,0 +1,18 @@
+"""``efctl coordinator``."""
+
+from __future__ import annotations
+
+from eflib.coordinator.process import run_coordinator
+from eflib.home import default_store_url, home_folder, make_home
+
+
+def command(*, store: str | None = None) -> None:
+    """Run the coordinator in the foreground until a signal.
+
+    It goes on from its journal: jobs that train meanwhile are not disturbed.
+
+    Args:
+        store: Where the cluster is: a folder or tcp://host:port.
+    """
+    home = make_home(home_folder())
+    run_coordinator(home, store or default_store_url(home), managed=False)

@@ -1,0 +1,70 @@
+"""``efctl describe``."""
+
+from __future__ import annotations
+
+import shlex
+
+from eflib.launcher import tables, wording
+from eflib.launcher.commands.reading import PROMISED, cluster_to_read, public
+
+_SHOWN = (
+    *PROMISED,
+    "submitted",
+    "started",
+    "ended",
+    "earliest_deadline",
+    "pinned",
+    "samples",
+    "loss",
+    "log_dir",
+)
+
+
+def command(job: str, *, store: str | None = None, json: bool = False) -> None:
+    """Tell everything that is known about a job: what was submitted, its rescales, its story.
+
+    Args:
+        job: A job's name or id.
+        store: Where the cluster is: a folder or tcp://host:port.
+        json: Print one JSON object.
+    """
+    cluster = cluster_to_read(store)
+    status = public(cluster.find(job))
+    spec = cluster.spec(str(status["job"])) or {}
+    if json:
+        tables.print_json({**status, "spec": {**spec, "env": None}})
+        return
+    tables.print_facts(status, _SHOWN)
+    _print_spec(spec)
+    if status.get("rescales"):
+        print("rescales")
+        for record in status["rescales"]:
+            print(f"  generation {record.get('generation')}: {wording.rescale(record)}")
+    if status.get("story"):
+        print("story")
+        for event in status["story"]:
+            print(f"  {event if isinstance(event, str) else _line(event)}")
+    error = status.get("error")
+    if error:
+        print("error")
+        tables.print_facts(error, ("rank", "node", "message", "log"))
+        print(str(error.get("traceback") or "").rstrip())
+
+
+def _print_spec(spec: dict[str, object]) -> None:
+    argv = spec.get("argv")
+    words = [str(word) for word in argv] if isinstance(argv, list) else []
+    if spec.get("module"):
+        print(f"submitted as  -m {shlex.join([str(spec['module']), *words])}")
+    elif spec.get("script"):
+        print(f"submitted as  {shlex.join([str(spec['script']), *words])}")
+    if spec.get("cwd"):
+        print(f"in            {spec['cwd']}")
+
+
+def _line(event: object) -> str:
+    if isinstance(event, dict):
+        return "  ".join(tables.readable(str(name), value) for name, value in event.items())
+    if isinstance(event, list):
+        return "  ".join(str(part) for part in event)
+    return str(event)

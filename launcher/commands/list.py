@@ -1,0 +1,22 @@
+"""``efctl list``."""
+
+from __future__ import annotations
+
+from eflib.launcher import tables
+from eflib.launcher.commands.reading import cluster_to_read, public
+
+
+def command(*, store: str | None = None, json: bool = False) -> None:
+    """List all jobs, in the order of their submission.
+
+    Args:
+        store: Where the cluster is: a folder or tcp://host:port.
+        json: Print one JSON object.
+    """
+    jobs = [public(job) for job in cluster_to_read(store).jobs()]
+    if json:
+        tables.print_json({"jobs": jobs})
+    elif jobs:
+        tables.print_jobs(jobs)
+    else:
+        print("no job was submitted yet; submit one with: eflaunch train.py")

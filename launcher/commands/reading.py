@@ -1,0 +1,46 @@
+"""What the commands that read have in common."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from eflib.launcher.documents import Cluster, open_cluster
+
+if TYPE_CHECKING:
+    from eflib.launcher.documents import Document
+
+ABSENT = "note: no coordinator runs; this is what the last one wrote (start one: efctl coordinator)"
+
+
+def cluster_to_read(store: str | None) -> Cluster:
+    """Return the cluster; says on standard error if what it tells may be old.
+
+    Raises:
+        StoreError: Its store or the state folder cannot be used.
+    """
+    cluster = open_cluster(store)
+    if cluster.coordinator() is None:
+        sys.stderr.write(ABSENT + "\n")
+    return cluster
+
+
+def public(document: Document) -> Document:
+    """Return a status document with every field that is promised to be there."""
+    return {**dict.fromkeys(PROMISED), **document}
+
+
+PROMISED = (
+    "job",
+    "name",
+    "state",
+    "world_size",
+    "generation",
+    "global_step",
+    "max_steps",
+    "steps_per_s",
+    "deadline",
+    "projected_finish",
+    "slack_s",
+    "reason",
+)

@@ -1,0 +1,116 @@
+"""What the store tells without a coordinator: status documents, nodes, whether somebody runs."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from eflib.errors import UsageError
+from eflib.home import default_store_url, home_folder, key_file, make_home
+from eflib.launcher.arguments import close_match
+from eflib.launcher.wording import has_ended
+from eflib.store import SignedStore, keys, load_or_create_key, open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Document = dict[str, Any]
+
+
+class UnknownJobError(UsageError):
+    """No job has this name or id."""
+
+    code = "unknown-job"
+
+
+class Cluster:
+    """One cluster as its store shows it; asks nobody and so works while no coordinator runs.
+
+    Args:
+        home: The folder of eflib's state.
+        store_url: The store's address.
+        store: The store, for a test; by default the one at the address, signed with home's key.
+    """
+
+    def __init__(self, home: Path, store_url: str, store: SignedStore | None = None) -> None:
+        self.home = home
+        self.store_url = store_url
+        if store is None:
+            store = SignedStore(open_store(store_url), load_or_create_key(key_file(home)))
+        self.store = store
+
+    def jobs(self) -> list[Document]:
+        """Return the status documents of all jobs, in the order of their submission."""
+        listed = [key for key in self.store.list(keys.JOBS) if keys.last_part(key) == "status"]
+        found = [document for key in listed if (document := self.store.fetch(key)) is not None]
+        return sorted(found, key=lambda job: (job.get("submitted") or 0.0, str(job.get("job"))))
+
+    def status(self, job_id: str) -> Document | None:
+        """Return the status document of a job, by id; None while there is none."""
+        return self.store.fetch(keys.job_status(job_id))
+
+    def find(self, name: str) -> Document:
+        """Return the status document of the job with this id, or the last one with this name.
+
+        Of several with the name, one that has not ended comes first.
+
+        Raises:
+            UnknownJobError: There is none.
+        """
+        jobs = self.jobs()
+        for job in jobs:
+            if job.get("job") == name:
+                return job
+        named = [job for job in jobs if job.get("name") == name]
+        if named:
+            return max(named, key=lambda job: (not has_ended(job), job.get("submitted") or 0.0))
+        known = [str(job.get(field)) for job in jobs for field in ("name", "job")]
+        hint = close_match(name, known) or "see all jobs with: efctl list"
+        raise UnknownJobError(f"there is no job {name!r}", hint=hint)
+
+    def spec(self, job_id: str) -> Document | None:
+        """Return what was submitted as a job."""
+        return self.store.fetch(keys.job_spec(job_id))
+
+    def nodes(self) -> list[Document]:
+        """Return the records of the nodes, each with the ``workers`` that it should run."""
+        found = []
+        for key in self.store.list(keys.NODES):
+            record = self.store.fetch(key) if keys.last_part(key) == "record" else None
+            if record is not None:
+                assignment = self.store.fetch(keys.node_assignment(keys.owner(key))) or {}
+                found.append({**record, "workers": assignment.get("workers", [])})
+        return found
+
+    def coordinator(self) -> Document | None:
+        """Return the coordinator's record, or None if none runs as far as one can see from here.
+
+        On its own machine its process is looked for; from another one its record is believed.
+        """
+        record = self.store.fetch(keys.COORDINATOR)
+        if record is None:
+            return None
+        if record.get("host") == socket.gethostname() and not _lives(record.get("pid")):
+            return None
+        return record
+
+
+def open_cluster(store: str | None) -> Cluster:
+    """Return the cluster whose store is at an address; None means that of ``$EFLIB_HOME``.
+
+    Raises:
+        StoreError: Its store or the state folder cannot be used.
+    """
+    home = make_home(home_folder())
+    return Cluster(home, store or default_store_url(home))
+
+
+def _lives(pid: object) -> bool:
+    if not isinstance(pid, int) or not psutil.pid_exists(pid):
+        return False
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

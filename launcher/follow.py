@@ -1,0 +1,189 @@
+"""Following one job from its submission to its end, by its status document and its logs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from eflib.errors import CoordinatorUnreachableError
+from eflib.launcher import wording
+from eflib.launcher.logs import RankLog
+from eflib.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from eflib.launcher.screen import Screen
+    from eflib.launcher.wording import Status
+
+POLL_SECONDS = 0.1
+"""Between two looks at the status document: one small file, or one message there and back."""
+FIRST_STATUS_SECONDS = 30.0
+"""From the coordinator's answer to its first status document, which it writes at once."""
+LOOK_SECONDS = 2.0
+"""Between two looks whether the coordinator still runs."""
+RESTART_SECONDS = 15.0
+"""How long a coordinator may be away before we start one; its operator may be doing so."""
+GIVE_UP_SECONDS = 120.0
+"""How long a coordinator may be away in spite of that."""
+
+
+class Source(Protocol):
+    """Where a job's documents come from."""
+
+    def status(self, job_id: str) -> Status | None:
+        """Return the job's status document."""
+
+    def coordinator(self) -> Status | None:
+        """Return the coordinator's record, or None if none runs."""
+
+
+@dataclass
+class Clock:
+    """Time, as arguments for a test."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Follower:
+    """Follows a job and tells of it on a screen.
+
+    Args:
+        source: Where its documents come from.
+        job_id: Which one.
+        screen: Where it is told of.
+        restart: Starts a coordinator; called when it has been away for a while.
+        clock: Time.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        job_id: str,
+        screen: Screen,
+        *,
+        restart: Callable[[], None],
+        clock: Clock | None = None,
+    ) -> None:
+        self._source = source
+        self._job_id = job_id
+        self._screen = screen
+        self._clock = clock or Clock()
+        self._watch = _CoordinatorWatch(source, screen, restart, self._clock)
+        self._log: RankLog | None = None
+        self._num_rescales = 0
+
+    def until_decided(self) -> Status:
+        """Wait until admission has said yes or no, and tell of a yes.
+
+        Raises:
+            CoordinatorUnreachableError: The coordinator has gone and cannot be brought back.
+        """
+        for status in self._updates():
+            if wording.is_decided(status):
+                self._screen.close()
+                if status.get("state") != "REJECTED":
+                    self._screen.say(wording.decision(status, now=self._clock.now()), style="bold")
+                return status
+            self._screen.progress(status)
+        raise AssertionError("updates never end")
+
+    def until_ended(self) -> Status:
+        """Wait until the job has ended, telling of its progress and passing on rank 0's lines.
+
+        Raises:
+            CoordinatorUnreachableError: The coordinator has gone and cannot be brought back.
+        """
+        for status in self._updates():
+            ended = wording.has_ended(status)
+            self._pass_on(status, is_last=ended)
+            self._tell_rescales(status)
+            if ended:
+                self._screen.close()
+                return status
+            self._screen.progress(status)
+        raise AssertionError("updates never end")
+
+    def until_ended_within(self, seconds: float) -> Status | None:
+        """Wait for the end of a job that was told to end; None if it does not within the bound."""
+        end = self._clock.monotonic() + seconds
+        while self._clock.monotonic() < end:
+            status = self._source.status(self._job_id)
+            if status is not None and wording.has_ended(status):
+                return status
+            self._clock.sleep(POLL_SECONDS)
+        return None
+
+    def _updates(self) -> Iterator[Status]:
+        end = self._clock.monotonic() + FIRST_STATUS_SECONDS
+        last: Status = {"job": self._job_id}
+        while True:
+            status = self._source.status(self._job_id)
+            if status is not None:
+                last = status
+                yield status
+            elif self._clock.monotonic() > end:
+                raise CoordinatorUnreachableError(
+                    f"waited {FIRST_STATUS_SECONDS:g} s for the status of job {self._job_id!r}",
+                    hint="ask again with: efctl status " + self._job_id,
+                )
+            self._watch.look(last)
+            self._clock.sleep(POLL_SECONDS)
+
+    def _pass_on(self, status: Status, *, is_last: bool) -> None:
+        if self._log is None and status.get("log_dir"):
+            self._log = RankLog(status["log_dir"])
+        if self._log is not None:
+            self._screen.script(
+                self._log.new_lines(is_last=is_last), f"[{wording.title(status)} 0]:"
+            )
+
+    def _tell_rescales(self, status: Status) -> None:
+        rescales = status.get("rescales") or []
+        for record in rescales[self._num_rescales :]:
+            self._screen.say(f"{wording.title(status)}: {wording.rescale(record)}", style="green")
+        self._num_rescales = max(self._num_rescales, len(rescales))
+
+
+class _CoordinatorWatch:
+    """Sees whether the coordinator runs, and has it started again where nobody else does."""
+
+    def __init__(
+        self, source: Source, screen: Screen, restart: Callable[[], None], clock: Clock
+    ) -> None:
+        self._source = source
+        self._screen = screen
+        self._restart = restart
+        self._clock = clock
+        self._next_look = clock.monotonic() + LOOK_SECONDS
+        self._away_since: float | None = None
+        self._next_restart = 0.0
+
+    def look(self, status: Status) -> None:
+        now = self._clock.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
+        if self._source.coordinator() is not None:
+            if self._away_since is not None:
+                self._screen.say("the coordinator runs again")
+            self._away_since = None
+            return
+        if self._away_since is None:
+            self._away_since, self._next_restart = now, now + RESTART_SECONDS
+            self._screen.say(
+                "the coordinator has gone; the job trains on without it. It is started again in "
+                f"{format_duration(RESTART_SECONDS)} unless somebody does so before",
+                style="yellow",
+            )
+        if now - self._away_since > GIVE_UP_SECONDS:
+            raise wording.unreachable(status, seconds=now - self._away_since)
+        if now >= self._next_restart:
+            self._next_restart = now + RESTART_SECONDS
+            try:
+                self._restart()
+            except CoordinatorUnreachableError as cause:
+                self._screen.say(f"it cannot be started: {cause.problem}", style="yellow")

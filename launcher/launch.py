@@ -1,0 +1,146 @@
+"""Carrying out ``eflaunch``: check, submit, tell the decision, follow to the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from eflib.errors import EflibError
+from eflib.launcher import services, wording
+from eflib.launcher.documents import Cluster, open_cluster
+from eflib.launcher.follow import Follower
+from eflib.launcher.screen import Screen
+from eflib.launcher.submission import submission
+from eflib.units import format_deadline
+
+if TYPE_CHECKING:
+    from eflib.launcher.eflaunch import LaunchRequest
+
+CANCEL_SECONDS = 30.0
+"""How long a cancelled job may take to end: a grace for its workers, and some."""
+_PASSING = {"--deadline", "--slots", "--soft", "--nproc-per-node", "--nproc_per_node"}
+
+
+def launch(asked: LaunchRequest) -> int:
+    """Submit a job, tell what was decided, and follow it unless told not to.
+
+    Returns:
+        The exit status of a job that succeeded, or was admitted and left to itself.
+
+    Raises:
+        EflibError: As the job ended, or why it could not be submitted.
+    """
+    message = submission(asked, now=time.time())
+    # With --json standard output is for the one object: the script's lines go to the other.
+    screen = Screen(sys.stderr if asked.as_json else sys.stdout, sys.stderr)
+    _warn_of_options_behind(asked, screen)
+    if asked.dry_run:
+        _print_plan(message, as_json=asked.as_json)
+        return 0
+    cluster = open_cluster(asked.store)
+    services.start(cluster.home, cluster.store_url, slots=asked.slots)
+    _warn_of_slots(asked, cluster, screen)
+    asker = services.client(cluster.home, cluster.store_url)
+    job_id = str(asker.request("submit", **message)["job"])
+    follower = Follower(
+        cluster,
+        job_id,
+        screen,
+        restart=lambda: services.start(cluster.home, cluster.store_url, slots=asked.slots),
+    )
+    try:
+        return _follow(asked, follower)
+    except KeyboardInterrupt:
+        screen.close()
+        _cancel(asker, follower, job_id, screen)
+        raise
+
+
+def _follow(asked: LaunchRequest, follower: Follower) -> int:
+    decided = follower.until_decided()
+    decision = _decision_facts(decided)
+    if decided.get("state") == "REJECTED":
+        return _end(asked, decided, decision)
+    if asked.detach:
+        if asked.as_json:
+            _print_facts(decided, decision)
+        else:
+            print(decided["job"])
+        return 0
+    return _end(asked, follower.until_ended(), decision)
+
+
+def _end(asked: LaunchRequest, status: wording.Status, decision: dict[str, Any]) -> int:
+    if asked.as_json:
+        _print_facts(status, decision)
+    error = wording.outcome(status, now=time.time())
+    if error is not None:
+        raise error
+    sys.stderr.write(wording.ending(status) + "\n")
+    return 0
+
+
+def _cancel(asker: services.Asker, follower: Follower, job_id: str, screen: Screen) -> None:
+    screen.say(f"cancelling job {job_id}; once more to leave it to itself", style="yellow")
+    try:
+        asker.request("cancel", job=job_id)
+    except EflibError as error:
+        screen.say(f"it may still run: {error.problem}", style="yellow")
+        return
+    if follower.until_ended_within(CANCEL_SECONDS) is None:
+        screen.say(f"it has not ended within {CANCEL_SECONDS:g} s; see: efctl status {job_id}")
+
+
+def _decision_facts(status: wording.Status) -> dict[str, Any]:
+    earliest = wording.offered_deadline(status, now=time.time())
+    return {
+        "accepted": status.get("state") != "REJECTED",
+        "reason": status.get("reason"),
+        "projected_finish": status.get("projected_finish"),
+        "slack_s": status.get("slack_s"),
+        "earliest_deadline": earliest,
+        "deadline_option": None if earliest is None else f"--deadline {format_deadline(earliest)}",
+    }
+
+
+def _print_facts(status: wording.Status, decision: dict[str, Any]) -> None:
+    facts = {**status, "decision": decision}
+    if decision["earliest_deadline"] is not None:
+        facts["earliest_deadline"] = decision["earliest_deadline"]
+    print(json.dumps(facts), flush=True)
+
+
+def _print_plan(message: dict[str, Any], *, as_json: bool) -> None:
+    shown = {name: value for name, value in message.items() if name != "env"}
+    if as_json:
+        print(json.dumps(shown))
+        return
+    if shown["deadline"] is not None:
+        shown["deadline"] = format_deadline(shown["deadline"])
+    print("would submit:")
+    for name, value in shown.items():
+        print(f"  {name:<10} {'-' if value is None else value}")
+
+
+def _warn_of_options_behind(asked: LaunchRequest, screen: Screen) -> None:
+    for word in asked.arguments:
+        option = word.partition("=")[0]
+        if option in _PASSING:
+            screen.say(
+                f"note: {option} stands behind {asked.script} and goes to it; for eflaunch, "
+                f"write it before",
+                style="yellow",
+            )
+
+
+def _warn_of_slots(asked: LaunchRequest, cluster: Cluster, screen: Screen) -> None:
+    nodes = cluster.nodes()
+    held = sum(int(node.get("slots") or 0) for node in nodes)
+    if asked.slots is not None and nodes and held != asked.slots:
+        screen.say(
+            f"note: --slots {asked.slots} is not used: an agent already runs here, and the "
+            f"cluster has {held}; see: efctl nodes",
+            style="yellow",
+        )

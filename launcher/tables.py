@@ -1,0 +1,106 @@
+"""Documents as tables and lists for a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from eflib.launcher import wording
+from eflib.units import format_deadline, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Document = dict[str, Any]
+_COLUMNS = ("job", "name", "state", "workers", "step", "steps/s", "deadline", "slack", "reason")
+_MOMENTS = ("submitted", "started", "ended", "deadline", "projected_finish", "earliest_deadline")
+_DURATIONS = ("slack_s",)
+
+
+def print_json(facts: object) -> None:
+    """Print facts as one JSON object on a line of its own."""
+    print(json.dumps(facts))
+
+
+def print_jobs(jobs: Iterable[Document]) -> None:
+    """Print jobs, one in a row."""
+    table = _table(*_COLUMNS)
+    for job in jobs:
+        table.add_row(*_row(job))
+    _print(table)
+
+
+def print_nodes(nodes: Iterable[Document]) -> None:
+    """Print nodes, one in a row."""
+    table = _table("node", "device", "slots", "used", "jobs", "host", "pid")
+    for node in nodes:
+        workers = node.get("workers") or []
+        names = sorted({str(worker.get("job_name") or worker.get("job")) for worker in workers})
+        table.add_row(
+            _text(node.get("node")),
+            _text(node.get("device_name") or node.get("device")),
+            _text(node.get("slots")),
+            str(len({worker.get("slot") for worker in workers})),
+            ", ".join(names) or "-",
+            _text(node.get("host")),
+            _text(node.get("pid")),
+        )
+    _print(table)
+
+
+def print_facts(facts: Document, names: Iterable[str]) -> None:
+    """Print facts, one on a line, as a person reads them; those that are not known are left out."""
+    shown = [(name, readable(name, facts[name])) for name in names if facts.get(name) is not None]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, text in shown:
+        print(f"{name.replace('_', ' '):<{width}}  {text}")
+
+
+def readable(name: str, value: object) -> str:
+    """Return a fact's value as a person reads it: moments with their zone, durations in units."""
+    if name in _MOMENTS and isinstance(value, (int, float)):
+        return format_deadline(value)
+    if name in _DURATIONS and isinstance(value, (int, float)):
+        return format_duration(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _row(job: Document) -> list[str]:
+    last = job.get("max_steps")
+    step = _text(job.get("global_step")) + ("" if last is None else f"/{last}")
+    rate = job.get("steps_per_s")
+    deadline, slack = job.get("deadline"), job.get("slack_s")
+    ended = wording.has_ended(job)
+    return [
+        _text(job.get("job")),
+        _text(job.get("name")),
+        _text(job.get("state")),
+        "-" if ended else _text(job.get("world_size")),
+        step,
+        "-" if not rate or ended else f"{rate:.3g}",
+        "-" if deadline is None else format_deadline(deadline),
+        "-" if slack is None else format_duration(float(slack)),
+        _text(job.get("reason")),
+    ]
+
+
+def _text(value: object) -> str:
+    return "-" if value is None or value == "" else str(value)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    console = Console(file=sys.stdout, highlight=False, markup=False)
+    # In a pipe there is no width to keep to: a row stays on one line.
+    width = None if console.is_terminal else 400
+    console.print(table, width=width, soft_wrap=not console.is_terminal)
