@@ -1,7 +1,6 @@
 """An agent in a process of its own, and the coordinator's side of the store, played by the test."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -107,19 +106,21 @@ class AgentProcess:
         self.node = node
         self.home = home or stage.folder
         self.log_file = stage.folder / f"agent-{node}.log"
-        command = [sys.executable, "-m", "eflib.agent", "--store", stage.store_url]
-        command += ["--key-file", str(stage.key_file), "--home", str(self.home)]
-        command += ["--node", node, "--slots", str(slots), *options]
+        self.command = [sys.executable, "-m", "eflib.agent", "--store", stage.store_url]
+        self.command += ["--key-file", str(stage.key_file), "--home", str(self.home)]
+        self.command += ["--node", node, "--slots", str(slots), *options]
         before = len(stage.messages("node_joined"))
-        with self.log_file.open("a") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ}
-            )
+        self.process = self.again()
         self.pid = self.process.pid
         wait_until(
             lambda: self.process.poll() is not None or len(stage.messages("node_joined")) > before,
             f"agent {node} to join",
         )
+
+    def again(self):
+        """Start one more process with the same command."""
+        with self.log_file.open("a") as log:
+            return subprocess.Popen(self.command, cwd=ROOT, stdout=log, stderr=log)
 
     def log(self):
         """Return what the agent has printed."""
