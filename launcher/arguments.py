@@ -139,7 +139,7 @@ def number(text: str | None, option: str, *, least: int = 1) -> int | None:
 
 def close_match(word: str, known: list[str]) -> str:
     """Return ``did you mean X?`` for the closest known word, or nothing if none is close."""
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     return f"did you mean {found[0]}?" if found else ""
 
 

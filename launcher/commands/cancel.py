@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eflib.errors import UsageError
 from eflib.launcher import services, tables, wording
-from eflib.launcher.documents import open_cluster
+from eflib.launcher.documents import NotInTimeError, open_cluster
 from eflib.store import wait_for
 
 ENDED_SECONDS = 30.0
@@ -34,6 +34,7 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
         ended,
         timeout=ENDED_SECONDS,
         what=f"the workers of job {wording.title(status)!r} to leave",
+        error=NotInTimeError,
         hint=f"look again with: efctl status {job}",
     )
     if json:

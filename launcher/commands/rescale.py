@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eflib.launcher import services, tables, wording
 from eflib.launcher.arguments import number
-from eflib.launcher.documents import open_cluster
+from eflib.launcher.documents import NotInTimeError, open_cluster
 from eflib.store import wait_for
 from eflib.units import parse_duration
 
@@ -43,6 +43,7 @@ def command(
             lambda: (cluster.status(job_id) or {}).get("world_size") == wanted,
             timeout=bound,
             what=f"job {wording.title(status)!r} to train on {wanted} workers",
+            error=NotInTimeError,
             hint=f"see why with: efctl status {job}",
         )
     if json:
