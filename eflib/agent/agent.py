@@ -98,7 +98,8 @@ class Agent:
         wake, waker = os.pipe()
         for end in (wake, waker):
             os.set_blocking(end, False)
-        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._on_signal) for number in heeded}
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         try:
             while not self._is_done():
@@ -210,10 +211,9 @@ class Agent:
                 self._check_coordinator(now)
 
     def _check_record(self) -> None:
-        """Keep the node's record where a store may have lost it; yield to a later agent."""
-        record = self._parts.cluster.record()
-        if record is not None and record.get("agent") != self._record["agent"]:
-            _log.error("another agent (pid %s) has taken this node: ending", record.get("pid"))
+        """Keep the node's record where a store has lost it; yield to a later agent."""
+        if not self._parts.roster.is_draining and not self._parts.cluster.keep(self._record):
+            _log.error("another agent has taken this node: ending")
             self._is_replaced = True
             self._parts.roster.drain()
 

@@ -78,12 +78,26 @@ class Cluster:
         message = self._tried(lambda: self._store.fetch(key))
         if message is None:
             return None
-        self._assignment_raw, self._assignment = raw, list(message.get("workers") or [])
+        entries = message.get("workers") or []
+        self._assignment_raw = raw
+        self._assignment = [entry for entry in entries if {"worker", "job"} <= set(entry)]
+        if len(entries) > len(self._assignment):
+            _log.error("the assignment names workers without a name or a job; left out")
         return self._assignment
 
-    def record(self) -> Message | None:
-        """Return the node's record, or None."""
-        return self._tried(lambda: self._store.fetch(keys.node_record(self.node)))
+    def keep(self, record: Message) -> bool:
+        """Put the node's record back where the store has lost it; False if another agent's stands.
+
+        While the store is out, nothing is known of another agent.
+        """
+
+        def act() -> bool:
+            held = self._store.fetch(keys.node_record(self.node))
+            if held is None:
+                self.join(record)
+            return held is None or held.get("agent") == record["agent"]
+
+        return self._tried(act) is not False
 
     def coordinator(self) -> Message | None:
         """Return the coordinator's record, or None."""

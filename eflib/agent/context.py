@@ -1,9 +1,10 @@
 """One worker's process, as torch elastic's process context.
 
-Each worker has a context of its own, so that the end of one touches no other. What torch's
-context does beside that is not for us, and left out here: it takes over the agent's signal
-handlers, waits without a bound for a function that returned, and prints a stack trace for a worker
-that failed. Our entry point never returns (see ``script.finish``): a worker's exit code is all.
+Each worker has a context of its own, so that the end of one touches no other. Two things that
+torch's context does are not for us: ``start`` takes over the agent's signal handlers, so it is
+replaced; ``wait`` waits without a bound for a function that returned and prints a stack trace for a
+worker that failed, so it is not called. Our entry point never returns (see ``script.finish``): the
+sentinel says when a worker ended, and its exit code how.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torch.distributed.elastic.multiprocessing import MultiprocessContext, RunProcsResult
-from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.elastic.multiprocessing import MultiprocessContext
 
 from eflib.agent import worker
 from eflib.agent.logs import OneAppendedLog
@@ -75,15 +75,6 @@ class WorkerContext(MultiprocessContext):
             raise ValueError(f"worker {self.order.worker} has not been started")
         process: BaseProcess = self._pc.processes[0]
         return process
-
-    def _poll(self) -> RunProcsResult | None:
-        code = self.exitcode
-        if code is None:
-            return None
-        if code == 0:
-            return RunProcsResult(return_values={0: None})
-        failure = ProcessFailure(0, self.pid, code, self.error_files[0])
-        return RunProcsResult(failures={0: failure})
 
 
 def start(order: Order, pool: WarmPool) -> WorkerContext:

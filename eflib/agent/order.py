@@ -88,7 +88,7 @@ def make_order(worker: Fields, spec: Fields, node: Node, error_file: str) -> Ord
             log=str(log),
             error_file=error_file,
         )
-    except (KeyError, TypeError) as cause:
+    except (KeyError, TypeError, IndexError, ZeroDivisionError) as cause:
         raise StoreError(
             f"the assignment of worker {worker.get('worker')!r} cannot be read ({cause!r})",
             hint="use the same version of eflib on every node",
@@ -108,8 +108,8 @@ def _torchrun(worker: Fields, node: Node) -> dict[str, str]:
         "LOCAL_RANK": local_rank,
         "WORLD_SIZE": world_size,
         "LOCAL_WORLD_SIZE": str(worker["local_world_size"]),
-        "GROUP_RANK": str(worker.get("group_rank", 0)),
-        "GROUP_WORLD_SIZE": str(worker.get("group_world_size", 1)),
+        "GROUP_RANK": str(worker["rank"] // worker["local_world_size"]),
+        "GROUP_WORLD_SIZE": str(-(-worker["world_size"] // worker["local_world_size"])),
         "ROLE_RANK": rank,
         "ROLE_WORLD_SIZE": world_size,
         "ROLE_NAME": ROLE,

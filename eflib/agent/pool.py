@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_USELESS = (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
+
 
 class PoolDiedError(Exception):
     """The warm pool died before it had started a worker."""
@@ -40,22 +43,21 @@ class WarmPool:
     Args:
         mark: A file for the pool to say that it is warm.
         tag: The agent's tag, for the environment of all that comes out of the pool.
+        start_method: ``forkserver`` or ``spawn``; None for the first where there is one.
     """
 
-    def __init__(self, mark: Path, tag: str) -> None:
+    def __init__(self, mark: Path, tag: str, start_method: str | None = None) -> None:
+        mark.unlink(missing_ok=True)
         self._mark = mark
         self._tag = tag
         methods = multiprocessing.get_all_start_methods()
-        self.start_method = "forkserver" if "forkserver" in methods else "spawn"
+        self.start_method = start_method or ("forkserver" if "forkserver" in methods else "spawn")
 
     @property
     def pid(self) -> int | None:
         """The pool's process if it is warm and alive."""
-        with suppress(OSError, ValueError, psutil.Error):
-            pid = int(self._mark.read_text(encoding="ascii"))
-            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                return pid
-        return None
+        pid, state = self._read()
+        return pid if state == warm.READY else None
 
     @property
     def is_ready(self) -> bool:
@@ -67,12 +69,15 @@ class WarmPool:
 
         The thread that calls this must outlive the pool, which the system binds to it.
         """
-        if self.is_ready:
+        pid, state = self._read()
+        if self.start_method != "forkserver" or state == warm.READY:
             return
-        self._mark.unlink(missing_ok=True)
-        multiprocessing.set_forkserver_preload([warm.__name__])
-        with self._environment():
-            forkserver.ensure_running()
+        if pid is None:
+            multiprocessing.set_forkserver_preload([warm.__name__])
+            with self._environment():
+                forkserver.ensure_running()
+        elif time.time() - self._mark.stat().st_mtime > WARM_SECONDS:
+            os.kill(pid, signal.SIGKILL)
 
     def wait(self, seconds: float = WARM_SECONDS) -> bool:
         """Wait until the pool is warm; False if the bound passes first."""
@@ -121,6 +126,14 @@ class WarmPool:
             process.kill()
             process.join()
         return answer
+
+    def _read(self) -> tuple[int | None, str]:
+        """Return what the pool says of itself, its pid and its state, if it is alive."""
+        with suppress(OSError, ValueError, psutil.Error):
+            pid, state = self._mark.read_text(encoding="ascii").split()
+            if psutil.Process(int(pid)).status() not in _USELESS:
+                return int(pid), state
+        return None, ""
 
     @contextmanager
     def _environment(self) -> Iterator[None]:

@@ -20,7 +20,9 @@ from eflib.agent import lineage
 AGENT = "EFLIB_POOL_AGENT"
 """The agent's pid, in the pool's environment: says to this module where it is."""
 MARK = "EFLIB_POOL_MARK"
-"""The file in which the pool writes its pid once it is warm, in the pool's environment."""
+"""The file in which the pool writes its pid and state, in the pool's environment."""
+LOADING, READY = "loading", "ready"
+"""The two states."""
 HELPER_VARIABLES = (AGENT, MARK, "PYTHONPATH")
 """What the agent adds to the pool's environment and a worker must not see."""
 
@@ -56,13 +58,19 @@ def settle(agent: int, mark: Path) -> None:
     lineage.die_with_parent(agent)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    say(mark, LOADING)
     load()
     gc.collect()
     gc.freeze()  # what is loaded stays shared between the workers' memories
     sys.stdout.flush()
     sys.stderr.flush()
+    say(mark, READY)
+
+
+def say(mark: Path, state: str) -> None:
+    """Write this process's pid and state."""
     temporary = mark.with_suffix(".new")
-    temporary.write_text(str(os.getpid()), encoding="ascii")
+    temporary.write_text(f"{os.getpid()} {state}", encoding="ascii")
     temporary.replace(mark)
 
 

@@ -71,7 +71,7 @@ class Workers:
             code = running.exitcode
             if code is None:
                 continue
-            if code == context.LOST and self._pool.pid != running.order.parent:
+            if code == context.LOST:
                 code = _end_of_lost(running.pid)
             ends.append((worker, exits.observed(running.pid, code, running.order.error_file)))
             del self._running[worker]
@@ -105,13 +105,18 @@ class Workers:
 
 
 def _end_of_lost(pid: int) -> int:
-    """Return the exit code of a worker that lost its pool, which the system killed with it."""
-    lineage.signal_group(pid, signal.SIGKILL)
+    """Return the true exit code of a worker of which the pool said nothing, or said ``LOST``.
+
+    A living pool has reaped the worker, so there is no such process any more. If the pool was
+    killed, the system kills the worker too and makes it our child, in this order or the other.
+    """
+    if not lineage.signal_group(pid, signal.SIGKILL):
+        return context.LOST
     end = time.monotonic() + _REAP_SECONDS
-    with suppress(ChildProcessError):
-        while time.monotonic() < end:
+    while time.monotonic() < end:
+        with suppress(ChildProcessError):
             reaped, status = os.waitpid(pid, os.WNOHANG)
             if reaped:
                 return os.waitstatus_to_exitcode(status)
-            time.sleep(0.005)
+        time.sleep(0.005)
     return -signal.SIGKILL

@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 from eflib.store import SignedStore, keys, load_key, load_or_create_key, open_store
-from tests.helpers.processes import wait_until
+from tests.helpers.processes import is_alive, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,8 +23,8 @@ class Stage:
         self.store_url = str(folder / "store")
         self.store = SignedStore(open_store(self.store_url), load_key(self.key_file))
         self.log_dir = folder / "logs"
-        self._assigned = {}
         self._revision = 0
+        self._received = []
 
     def worker(self, name, code="", *, argv=(), env=None, rank=0, **fields):
         """Put a job with one worker that runs ``code``; returns the worker's assignment."""
@@ -90,8 +90,9 @@ class Stage:
 
     def messages(self, kind=None):
         """Return what was posted to the coordinator, of one type or all."""
-        received = [message for _, message in self.store.receive(keys.INBOX, 0)]
-        return [message for message in received if kind in (None, message["type"])]
+        new = self.store.receive(keys.INBOX, len(self._received))
+        self._received += [message for _, message in new]
+        return [message for message in self._received if kind in (None, message["type"])]
 
     def record(self, node="n0"):
         """Return what a node says of itself, or None."""
@@ -115,6 +116,7 @@ class AgentProcess:
         wait_until(
             lambda: self.process.poll() is not None or len(stage.messages("node_joined")) > before,
             f"agent {node} to join",
+            poll=0.1,
         )
 
     def again(self):
@@ -129,7 +131,12 @@ class AgentProcess:
     def pool_pid(self):
         """Wait for the warm pool; returns its pid."""
         mark = Path(self.home) / "agents" / self.node / "warm"
-        return int(wait_until(lambda: mark.exists() and mark.read_text(), "a warm pool"))
+
+        def ready():
+            words = mark.read_text().split() if mark.exists() else []
+            return words[-1:] == ["ready"] and is_alive(int(words[0])) and int(words[0])
+
+        return wait_until(ready, "a warm pool")
 
     def stop(self, number=signal.SIGTERM):
         """Send the agent a signal and wait for its end; returns its exit status."""

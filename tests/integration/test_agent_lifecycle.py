@@ -115,18 +115,6 @@ def test_the_agent_survives_the_loss_of_its_helpers(stage, start_agent):
     gone([other_pid])
 
 
-def test_a_worker_that_does_not_leave_is_killed_after_the_grace(stage, start_agent):
-    agent = start_agent(options=["--grace", "0.5"])
-    worker = stage.worker("stubborn", STUBBORN)
-    stage.assign(worker)
-    stage.wait_pids(worker)
-
-    stage.assign()
-
-    assert stage.wait_exit(worker)["signal"] == "SIGKILL"
-    assert agent.stop() == 0
-
-
 def test_a_drained_agent_lets_its_workers_leave_and_says_so(stage, start_agent):
     leaves = """
         import signal, sys, time
@@ -194,5 +182,5 @@ def test_an_agent_yields_to_a_later_one_on_its_node(stage, start_agent):
     stage.store.put(keys.node_record("n0"), {"node": "n0", "agent": "another", "pid": 1})
 
     assert agent.process.wait(60) == 0
-    assert "another agent (pid 1) has taken this node" in agent.log()
+    assert "another agent has taken this node" in agent.log()
     assert stage.record()["agent"] == "another"

@@ -23,7 +23,7 @@ def stage(tmp_path_factory):
 @pytest.fixture(scope="module")
 def agent(stage):
     with leaving_no_process():
-        started = AgentProcess(stage)
+        started = AgentProcess(stage, options=["--grace", "3"])
         yield started
         assert started.stop() == 0, started.log()
 
@@ -99,7 +99,15 @@ def test_a_worker_finds_what_torchrun_and_eflib_promise(stage, agent):
             multiprocessing.get_start_method(), os.getsid(0) == os.getpid(), sys.stdin.read()]))
     """
     worker = stage.worker(
-        "env", code, argv=["a b", "--", "c"], env={"MINE": "1", "PYTHONPATH": "/extra"}, rank=2
+        "env",
+        code,
+        argv=["a b", "--", "c"],
+        env={"MINE": "1", "PYTHONPATH": "/extra"},
+        rank=2,
+        world_size=4,
+        local_world_size=4,
+        world_size=4,
+        local_world_size=4,
     )
 
     run(stage, worker)
@@ -114,12 +122,12 @@ def test_a_worker_finds_what_torchrun_and_eflib_promise(stage, agent):
     expected = {
         "RANK": "2",
         "LOCAL_RANK": "2",
-        "WORLD_SIZE": "1",
-        "LOCAL_WORLD_SIZE": "1",
+        "WORLD_SIZE": "4",
+        "LOCAL_WORLD_SIZE": "4",
         "GROUP_RANK": "0",
         "GROUP_WORLD_SIZE": "1",
         "ROLE_RANK": "2",
-        "ROLE_WORLD_SIZE": "1",
+        "ROLE_WORLD_SIZE": "4",
         "ROLE_NAME": "default",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "1",
@@ -265,6 +273,22 @@ def test_a_worker_that_vanishes_from_the_assignment_may_leave_by_itself(stage, a
 
     assert stage.wait_exit(worker)["exitcode"] == 0
     assert "leaving" in stage.log(worker)
+
+
+def test_a_worker_that_does_not_leave_is_killed_after_the_grace(stage, agent):
+    code = """
+        import signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("[]", flush=True)
+        time.sleep(600)
+    """
+    worker = stage.worker("stubborn", code)
+    stage.assign(worker)
+    stage.wait_log(worker, "[]")
+
+    stage.assign()
+
+    assert stage.wait_exit(worker)["signal"] == "SIGKILL"
 
 
 def test_what_a_worker_leaves_behind_goes_with_it(stage, agent):
