@@ -110,7 +110,9 @@ def _end_of_lost(pid: int) -> int:
     A living pool has reaped the worker, so there is no such process any more. If the pool was
     killed, the system kills the worker too and makes it our child, in this order or the other.
     """
-    if not lineage.signal_group(pid, signal.SIGKILL):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
         return context.LOST
     end = time.monotonic() + _REAP_SECONDS
     while time.monotonic() < end:

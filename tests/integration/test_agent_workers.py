@@ -106,8 +106,6 @@ def test_a_worker_finds_what_torchrun_and_eflib_promise(stage, agent):
         rank=2,
         world_size=4,
         local_world_size=4,
-        world_size=4,
-        local_world_size=4,
     )
 
     run(stage, worker)
@@ -157,6 +155,7 @@ def test_a_worker_finds_what_torchrun_and_eflib_promise(stage, agent):
     assert not [name for name in env if name.startswith("EFLIB_POOL")]
 
 
+CHILD_STAYS = "import os, time\nif os.fork() == 0: time.sleep(600)\n"
 ENDS = {
     "raises": ("def f():\n    raise ValueError('boom')\nf()", 1, None, "ValueError: boom"),
     "syntax": ("x = (", 1, None, "SyntaxError: '(' was never closed"),
@@ -171,7 +170,7 @@ ENDS = {
     "exitnone": ("import sys; sys.exit()", 0, None, None),
     "exittext": ("import sys; sys.exit('no data')", 1, None, "no data"),
     "hard5": ("import os; os._exit(5)", 5, None, "exited with code 5"),
-    "hard255": ("import os; os._exit(255)", 255, None, "exited with code 255"),
+    "hard255": (CHILD_STAYS + "os._exit(255)", 255, None, "exited with code 255"),
     "killed": ("import os; os.kill(os.getpid(), 9)", -9, "SIGKILL", "killed by SIGKILL"),
     "segfault": ("import os; os.kill(os.getpid(), 11)", -11, "SIGSEGV", "killed by SIGSEGV"),
     "interrupt": ("raise KeyboardInterrupt", -2, "SIGINT", "KeyboardInterrupt"),
