@@ -1,0 +1,1 @@
+"""The coordinator: hosts the scheduler, makes generations, remembers by a journal."""

@@ -17,6 +17,8 @@ from eflib.store.messages import Generation, Member, survivors
 from eflib.trainer import timeouts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from eflib.store.signed import SignedStore
 
 
@@ -76,12 +78,22 @@ class StoreMembership(Membership):
         job: The job's id.
         worker: This worker's id.
         planned: The generation for which this worker was started; it never enters an older one.
+        is_leaving: True once this worker was asked to go.
     """
 
     elastic = True
 
-    def __init__(self, store: SignedStore, job: str, worker: str, planned: int) -> None:
+    def __init__(
+        self,
+        store: SignedStore,
+        job: str,
+        worker: str,
+        planned: int,
+        *,
+        is_leaving: Callable[[], bool],
+    ) -> None:
         self.worker = worker
+        self._is_leaving = is_leaving
         self._store = store
         self._job = job
         self._planned = planned
@@ -101,6 +113,8 @@ class StoreMembership(Membership):
         end = time.monotonic() + timeouts.ADMISSION
         pause = 0.002
         while time.monotonic() < end:
+            if self._is_leaving():
+                raise SystemExit(0)  # it was asked to go before anybody needed it
             newest = self.newest(after)
             if newest is not None:
                 if newest.rank_of(self.worker) is not None:

@@ -22,7 +22,7 @@ from eflib.trainer.position import share
 from eflib.trainer.reporting import Reporter, Rescale, StepClock, redirect_output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from eflib.trainer.state import TrainingState
 
@@ -83,8 +83,10 @@ class Session:
         device: torch.device,
         *,
         checkpoint_dir: str,
+        is_leaving: Callable[[], bool],
     ) -> None:
         """Join the first generation; afterwards all ranks hold the same state."""
+        del is_leaving
         membership = FixedMembership(*self._planned)
         keeper = EnvironmentGroup(device)
         self._conductor = Conductor(
@@ -150,6 +152,7 @@ class ElasticSession(Session):
         device: torch.device,
         *,
         checkpoint_dir: str,
+        is_leaving: Callable[[], bool],
     ) -> None:
         """Say that this worker is ready, wait to be named, and enter."""
         worker = self._worker
@@ -157,7 +160,7 @@ class ElasticSession(Session):
         self._store = store
         self._announce = announce
         self._membership: Membership = StoreMembership(
-            store, worker.job, worker.worker, self._planned_generation
+            store, worker.job, worker.worker, self._planned_generation, is_leaving=is_leaving
         )
         self._keeper = GroupKeeper(device)
         self._conductor = Conductor(
@@ -233,22 +236,23 @@ class ElasticSession(Session):
         self._clock.tick()
         if self._rescale is not None:
             self._complete_rescale()
-        if self.rank == 0:
-            self._document = self._progress(state, loss)
+        if self.rank == 0 and self.mode == PROFILE:
             self._report_measured()
+        elif self.rank == 0:
+            self._document = self._progress(state, loss)
 
     def finish(self) -> None:
         """Tell the coordinator that training is over, and let go of the group."""
+        if self.rank == 0:  # before the others may go: their exits are then known to be the end
+            self._reporter.write_progress()
+            self._reporter.post(
+                "finished", generation=self.generation, step=self._state.global_step
+            )
         if self.world_size > 1:
             try:
                 dist.barrier()
             except RuntimeError:
                 self._say("a peer ended first")  # the last step is committed everywhere
-        if self.rank == 0:
-            self._reporter.write_progress()
-            self._reporter.post(
-                "finished", generation=self.generation, step=self._state.global_step
-            )
         self.close()
 
     def close(self) -> None:
@@ -327,7 +331,7 @@ class ElasticSession(Session):
         }
 
     def _report_measured(self) -> None:
-        if self.mode != PROFILE or self._measured == self.generation:
+        if self._measured == self.generation:
             return
         measured = self._clock.measured()
         if measured is not None:

@@ -325,7 +325,13 @@ class ElasticTrainer:
             "dataset_size": self._plan.num_samples,
             "device": self.device.type,
         }
-        self._session.open(self._state, announce, self.device, checkpoint_dir=self._checkpoint_dir)
+        self._session.open(
+            self._state,
+            announce,
+            self.device,
+            checkpoint_dir=self._checkpoint_dir,
+            is_leaving=lambda: self._leaving,
+        )
         self._after_entering()
 
     def _on_sigterm(self, signum: int, frame: object) -> None:

@@ -1,0 +1,87 @@
+"""Asking the coordinator: a request into its inbox, and a bounded wait for the answer."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from eflib.coordinator import timeouts
+from eflib.errors import CoordinatorUnreachableError, EflibError, UsageError
+from eflib.home import key_file
+from eflib.store import keys, open_store
+from eflib.store.secret import load_or_create_key
+from eflib.store.signed import SignedStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class RefusedError(EflibError):
+    """The coordinator has answered that it will not."""
+
+    code = "refused"
+    exit_status = 1
+
+
+class Client:
+    """Talks to the coordinator of a store.
+
+    Args:
+        home: The folder of eflib's state: the cluster's key lies there.
+        store_url: Where the store is.
+    """
+
+    def __init__(self, home: Path, store_url: str) -> None:
+        self.store = SignedStore(open_store(store_url), load_or_create_key(key_file(home)))
+        self._url = store_url
+
+    def request(
+        self,
+        kind: str,
+        *,
+        timeout: float = timeouts.REPLY,
+        **fields: Any,  # noqa: ANN401 - JSON values
+    ) -> dict[str, Any]:
+        """Send a request and return the answer.
+
+        Args:
+            kind: The message's ``type``.
+            timeout: Longest wait for the answer, in seconds.
+            fields: The message's further fields.
+
+        Raises:
+            CoordinatorUnreachableError: No answer came in time.
+            UsageError: The coordinator found a value wrong.
+            RefusedError: It will not do it; the message says why.
+        """
+        request = uuid.uuid4().hex
+        self.store.post(keys.INBOX, {"type": kind, "request": request, **fields})
+        end = time.monotonic() + timeout
+        pause = 0.005
+        while (answer := self.store.fetch(keys.reply(request))) is None:
+            if time.monotonic() > end:
+                raise CoordinatorUnreachableError(
+                    f"no coordinator answered within {timeout:g} s over {self._url}",
+                    hint="start one with: efctl coordinator",
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.3, 0.05)
+        self.store.delete(keys.reply(request))
+        error = answer.get("error")
+        if error:
+            kind_of = UsageError if error["code"] == "usage" else RefusedError
+            raise kind_of(error["problem"], hint=error.get("hint", ""))
+        return answer
+
+    def release(self) -> bool:
+        """Tell a coordinator that eflaunch started that it may end if it is idle.
+
+        Returns:
+            Whether it will end now.
+        """
+        return bool(self.request("release").get("stops"))
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()

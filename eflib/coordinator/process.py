@@ -1,0 +1,187 @@
+"""Coordinator and agent as processes: in the foreground, or started beside eflaunch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psutil
+from filelock import FileLock, Timeout
+
+from eflib import home as places
+from eflib.coordinator import timeouts
+from eflib.coordinator.coordinator import Coordinator, install_signals
+from eflib.errors import CoordinatorUnreachableError, StoreError
+from eflib.store import keys, open_store
+from eflib.store.secret import load_or_create_key
+from eflib.store.signed import SignedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def run_coordinator(home: Path, *, store_url: str, managed: bool = False) -> None:
+    """Be the coordinator in the foreground until SIGTERM or SIGINT.
+
+    Raises:
+        UsageError: Another coordinator runs with this home.
+        StoreError: Home or store cannot be used.
+    """
+    places.make_home(home)
+    store = SignedStore(open_store(store_url), load_or_create_key(places.key_file(home)))
+    coordinator = Coordinator(store, home, managed=managed)
+    install_signals(coordinator)
+    try:
+        coordinator.run()
+    finally:
+        store.close()
+
+
+def is_coordinator_alive(home: Path) -> bool:
+    """Tell whether a coordinator holds this home's lock."""
+    lock = places.coordinator_lock(home)
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def find_agent(store: SignedStore) -> bool:
+    """Tell whether a node of the cluster has an agent: one of this machine is looked for."""
+    for key in store.list(keys.NODES):
+        if keys.last_part(key) != "record":
+            continue
+        record = store.fetch(key)
+        if record is None:
+            continue
+        if record.get("host") != socket.gethostname() or _is_agent(int(record["pid"])):
+            return True
+    return False
+
+
+def _is_agent(pid: int) -> bool:
+    try:
+        return any("eflib" in word for word in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
+
+
+def ensure_running(home: Path, *, store_url: str, slots: int | None) -> None:
+    """Start a coordinator and an agent in the background where none runs.
+
+    Both end by themselves when there is nothing to do. Several calls at once start one of each.
+
+    Args:
+        home: The folder of eflib's state.
+        store_url: Where the store is.
+        slots: CPU slots for an agent that has to be started; None for GPUs or CPUs as found.
+
+    Raises:
+        CoordinatorUnreachableError: One was started and did not come up; names its log.
+        StoreError: Home or store cannot be used.
+    """
+    places.make_home(home)
+    store = SignedStore(open_store(store_url), load_or_create_key(places.key_file(home)))
+    try:
+        with _starting(home):
+            if not is_coordinator_alive(home):
+                _start_coordinator(home, store_url)
+            if not find_agent(store):
+                _start_agent(home, store_url, slots)
+    finally:
+        store.close()
+
+
+@contextmanager
+def _starting(home: Path) -> Iterator[None]:
+    lock = home / "starting.lock"
+    try:
+        with FileLock(lock).acquire(timeout=timeouts.START):
+            yield
+    except Timeout:
+        raise StoreError(
+            f"another eflaunch has held {lock} for {timeouts.START:g} s", hint="try again"
+        ) from None
+
+
+def _start_coordinator(home: Path, store_url: str) -> None:
+    log = places.coordinator_log(home)
+    process = _start("eflib.coordinator", ["--store", store_url, "--managed"], home, log)
+    end = time.monotonic() + timeouts.START
+    while not is_coordinator_alive(home):
+        _check(process, "coordinator", log, end)
+        time.sleep(0.01)
+
+
+def _start_agent(home: Path, store_url: str, slots: int | None) -> None:
+    """Start an agent; it registers within seconds, and jobs wait for it until then."""
+    node = socket.gethostname()
+    log = places.agent_log(home, node)
+    words = ["--store", store_url, "--key-file", str(places.key_file(home)), "--node", node]
+    words += ["--home", str(home), "--managed"]
+    if slots is not None:
+        words += ["--slots", str(slots)]
+    store = SignedStore(open_store(store_url), load_or_create_key(places.key_file(home)))
+    process = _start("eflib.agent", words, home, log)
+    end = time.monotonic() + timeouts.START
+    try:
+        while True:
+            record = store.fetch(keys.node_record(node))
+            if record is not None and record.get("pid") == process.pid:
+                return
+            _check(process, "agent", log, end)
+            time.sleep(0.01)
+    finally:
+        store.close()
+
+
+def _start(module: str, words: list[str], home: Path, log: Path) -> subprocess.Popen[bytes]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=home,
+            env={**os.environ, "EFLIB_HOME": str(home)},
+        )
+
+
+def _check(process: subprocess.Popen[bytes], what: str, log: Path, end: float) -> None:
+    if process.poll() is not None:
+        raise CoordinatorUnreachableError(
+            f"the {what} ended at its start with status {process.returncode}",
+            detail="\n".join(_tail(log)),
+            hint=f"see {log}",
+        )
+    if time.monotonic() > end:
+        process.terminate()
+        raise CoordinatorUnreachableError(
+            f"the {what} did not come up in {timeouts.START:g} s",
+            detail="\n".join(_tail(log)),
+            hint=f"see {log}",
+        )
+
+
+def _tail(log: Path, num_lines: int = 5) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-num_lines:]
+
+
+def wait_until_ended(home: Path) -> None:
+    """Wait, within a bound, until the coordinator that was released has ended."""
+    end = time.monotonic() + timeouts.START
+    while is_coordinator_alive(home) and time.monotonic() < end:
+        time.sleep(0.02)
+    logging.getLogger(__name__).debug("the coordinator of %s has ended", home)
