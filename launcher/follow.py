@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +22,8 @@ POLL_SECONDS = 0.1
 """Between two looks at the status document: one small file, or one message there and back."""
 FIRST_STATUS_SECONDS = 30.0
 """From the coordinator's answer to its first status document, which it writes at once."""
+LEAVE_SECONDS = 20.0
+"""From a job's end to that of its last worker: their grace, and some."""
 LOOK_SECONDS = 2.0
 """Between two looks whether the coordinator still runs."""
 RESTART_SECONDS = 15.0
@@ -94,14 +97,20 @@ class Follower:
     def until_ended(self) -> Status:
         """Wait until the job has ended, telling of its progress and passing on rank 0's lines.
 
+        A job ends before its last worker has left; that is waited for, too, within a bound.
+
         Raises:
             CoordinatorUnreachableError: The coordinator has gone and cannot be brought back.
         """
+        ended_at = math.inf
         for status in self._updates():
-            ended = wording.has_ended(status)
-            self._pass_on(status, is_last=ended)
+            now = self._clock.monotonic()
+            if wording.has_ended(status):
+                ended_at = min(ended_at, now)
+            left = wording.has_left(status) or now - ended_at > LEAVE_SECONDS
+            self._pass_on(status, is_last=left)
             self._tell_rescales(status)
-            if ended:
+            if left:
                 self._screen.close()
                 return status
             self._screen.progress(status)
@@ -112,7 +121,7 @@ class Follower:
         end = self._clock.monotonic() + seconds
         while self._clock.monotonic() < end:
             status = self._source.status(self._job_id)
-            if status is not None and wording.has_ended(status):
+            if status is not None and wording.has_left(status):
                 return status
             self._clock.sleep(POLL_SECONDS)
         return None

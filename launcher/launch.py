@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eflib.errors import EflibError
@@ -16,11 +18,45 @@ from eflib.launcher.submission import submission
 from eflib.units import format_deadline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from eflib.launcher.eflaunch import LaunchRequest
 
 CANCEL_SECONDS = 30.0
 """How long a cancelled job may take to end: a grace for its workers, and some."""
 _PASSING = {"--deadline", "--slots", "--soft", "--nproc-per-node", "--nproc_per_node"}
+
+
+@dataclass
+class Submitted:
+    """A job that the coordinator has taken in, and whoever follows it."""
+
+    job_id: str
+    follower: Follower
+    asker: services.Asker
+    screen: Screen
+
+    @contextmanager
+    def cancelled_on_interrupt(self) -> Iterator[None]:
+        """Let Ctrl-C, and a signal that asks us to end, end the job before it ends us."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.screen.close()
+            self._cancel()
+            raise
+
+    def _cancel(self) -> None:
+        note = f"cancelling job {self.job_id}; once more to leave it to itself"
+        self.screen.say(note, style="yellow")
+        try:
+            self.asker.request("cancel", job=self.job_id)
+        except EflibError as error:
+            self.screen.say(f"it may still run: {error.problem}", style="yellow")
+            return
+        if self.follower.until_ended_within(CANCEL_SECONDS) is None:
+            look = f"see: efctl status {self.job_id}"
+            self.screen.say(f"it has not ended within {CANCEL_SECONDS:g} s; {look}")
 
 
 def launch(asked: LaunchRequest) -> int:
@@ -39,31 +75,40 @@ def launch(asked: LaunchRequest) -> int:
     if asked.dry_run:
         _print_plan(message, as_json=asked.as_json)
         return 0
+    submitted = submit("submit", asked, message, screen)
+    with submitted.cancelled_on_interrupt():
+        return _follow(asked, submitted.follower)
+
+
+def submit(kind: str, asked: LaunchRequest, message: dict[str, Any], screen: Screen) -> Submitted:
+    """Hand a job to the coordinator, having started one where none runs.
+
+    Args:
+        kind: The message's type: ``submit`` or ``profile``.
+        asked: The command line, read.
+        message: The message's fields.
+        screen: Where the job is told of.
+
+    Raises:
+        EflibError: The cluster cannot be reached, or refuses the job.
+    """
     cluster = open_cluster(asked.store)
-    services.start(cluster.home, cluster.store_url, slots=asked.slots)
+
+    def start() -> None:
+        services.start(cluster.home, cluster.store_url, slots=asked.slots)
+
+    start()
     _warn_of_slots(asked, cluster, screen)
     asker = services.client(cluster.home, cluster.store_url)
-    job_id = str(asker.request("submit", **message)["job"])
-    follower = Follower(
-        cluster,
-        job_id,
-        screen,
-        restart=lambda: services.start(cluster.home, cluster.store_url, slots=asked.slots),
-    )
-    try:
-        return _follow(asked, follower)
-    except KeyboardInterrupt:
-        screen.close()
-        _cancel(asker, follower, job_id, screen)
-        raise
+    job_id = str(asker.request(kind, **message)["job"])
+    follower = Follower(cluster, job_id, screen, restart=start)
+    return Submitted(job_id, follower, asker, screen)
 
 
 def _follow(asked: LaunchRequest, follower: Follower) -> int:
     decided = follower.until_decided()
     decision = _decision_facts(decided)
-    if decided.get("state") == "REJECTED":
-        return _end(asked, decided, decision)
-    if asked.detach:
+    if asked.detach and decided.get("state") != "REJECTED":
         if asked.as_json:
             _print_facts(decided, decision)
         else:
@@ -80,17 +125,6 @@ def _end(asked: LaunchRequest, status: wording.Status, decision: dict[str, Any])
         raise error
     sys.stderr.write(wording.ending(status) + "\n")
     return 0
-
-
-def _cancel(asker: services.Asker, follower: Follower, job_id: str, screen: Screen) -> None:
-    screen.say(f"cancelling job {job_id}; once more to leave it to itself", style="yellow")
-    try:
-        asker.request("cancel", job=job_id)
-    except EflibError as error:
-        screen.say(f"it may still run: {error.problem}", style="yellow")
-        return
-    if follower.until_ended_within(CANCEL_SECONDS) is None:
-        screen.say(f"it has not ended within {CANCEL_SECONDS:g} s; see: efctl status {job_id}")
 
 
 def _decision_facts(status: wording.Status) -> dict[str, Any]:

@@ -52,6 +52,17 @@ def print_nodes(nodes: Iterable[Document]) -> None:
     _print(table)
 
 
+def print_curve(curve: Document) -> None:
+    """Print a scaling curve: steps per second by number of GPUs, and what that is per GPU."""
+    table = _table("GPUs", "steps/s", "per GPU")
+    rates = {int(size): float(rate) for size, rate in curve.items()}
+    base = rates[min(rates)] / min(rates) if rates else 0.0
+    for size, rate in sorted(rates.items()):
+        share = f"{rate / size / base:.0%}" if base else "-"
+        table.add_row(str(size), f"{rate:.4g}", share)
+    _print(table)
+
+
 def print_facts(facts: Document, names: Iterable[str]) -> None:
     """Print facts, one on a line, as a person reads them; those that are not known are left out."""
     shown = [(name, readable(name, facts[name])) for name in names if facts.get(name) is not None]

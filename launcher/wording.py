@@ -42,6 +42,11 @@ def has_ended(status: Status) -> bool:
     return status.get("state") in ENDED
 
 
+def has_left(status: Status) -> bool:
+    """Tell whether the job has ended and none of its workers is left."""
+    return has_ended(status) and not status.get("workers")
+
+
 def decision(status: Status, *, now: float) -> str:
     """Return the line that tells of an admission."""
     deadline, finish = status.get("deadline"), status.get("projected_finish")

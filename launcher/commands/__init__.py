@@ -12,6 +12,7 @@ COMMANDS = {
     "logs": "what a job's ranks have written",
     "cancel": "end a job",
     "rescale": "give a job a fixed number of GPUs, or back to the scheduler",
+    "profile": "measure how fast a script is on 1, 2, 4, ... GPUs, and keep that",
     "nodes": "the machines, their GPUs and who uses them",
     "coordinator": "run the coordinator in the foreground",
     "agent": "run this machine's agent in the foreground",

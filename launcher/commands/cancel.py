@@ -28,7 +28,7 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
 
     def ended() -> wording.Status | None:
         now = cluster.status(job_id)
-        return now if now is not None and wording.has_ended(now) else None
+        return now if now is not None and wording.has_left(now) else None
 
     last = wait_for(
         ended,

@@ -6,6 +6,7 @@ import shlex
 
 from eflib.launcher import tables, wording
 from eflib.launcher.commands.reading import PROMISED, cluster_to_read, public
+from eflib.units import format_deadline
 
 _SHOWN = (
     *PROMISED,
@@ -43,7 +44,7 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
     if status.get("story"):
         print("story")
         for event in status["story"]:
-            print(f"  {event if isinstance(event, str) else _line(event)}")
+            print(f"  {format_deadline(event['time'])}  {event['text']}")
     error = status.get("error")
     if error:
         print("error")
@@ -60,11 +61,3 @@ def _print_spec(spec: dict[str, object]) -> None:
         print(f"submitted as  {shlex.join([str(spec['script']), *words])}")
     if spec.get("cwd"):
         print(f"in            {spec['cwd']}")
-
-
-def _line(event: object) -> str:
-    if isinstance(event, dict):
-        return "  ".join(tables.readable(str(name), value) for name, value in event.items())
-    if isinstance(event, list):
-        return "  ".join(str(part) for part in event)
-    return str(event)

@@ -7,6 +7,7 @@ from eflib.launcher import interface
 from eflib.launcher.commands import COMMANDS
 from eflib.launcher.commands.reading import ABSENT, PROMISED
 from eflib.store import keys
+from eflib.units import format_deadline
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def jobs(coordinator, a_status, tmp_path):
             state="FAILED",
             submitted=900.0,
             error={"node": "n0", "rank": 1, "message": "boom", "traceback": "tb\n", "log": "/l"},
-            story=["submitted", {"at": 1.0, "event": "admitted"}, [2.0, "failed"], 3],
+            story=[{"time": 950.0, "text": "submitted"}, {"time": 960.0, "text": "failed"}],
         ),
     )
     spec = {"script": "/w/train.py", "argv": ["--x", "a b"], "cwd": "/w", "env": {"S": "secret"}}
@@ -97,7 +98,7 @@ def test_describe_tells_everything_but_no_secrets(run, jobs):
 def test_describe_tells_a_failed_job_s_story_and_error(run, jobs):
     out = run("efctl describe gpt-1").out
     assert "submitted as  -m pkg.gpt\n" in out
-    assert "story\n  submitted\n  1  admitted\n  2.0  failed\n  3\n" in out
+    assert f"story\n  {format_deadline(950.0)}  submitted\n" in out
     assert "message  boom\n" in out
     assert out.endswith("tb\n")
 
@@ -177,6 +178,33 @@ def test_rescale_to_no_number_is_refused(run, jobs, size):
     ran = run("efctl rescale digits --", size)
     assert ran.status == 2
     assert ran.last_line == (f"error[usage]: SIZE takes a whole number of at least 0, not {size!r}")
+
+
+def test_profile_measures_and_prints_the_curve(run, script, following, a_status):
+    following.replies["profile"] = {"job": "train-1"}
+    curve = {"1": 10.0, "2": 19.0, "4": 30.0}
+    following.statuses = [a_status(state="PROFILING"), a_status(state="SUCCEEDED", curve=curve)]
+    ran = run("efctl profile --slots 4 --max-gpus 4 train.py --lr 0.1 --json")
+    assert ran.status == 0
+    assert [row.split() for row in ran.out.splitlines()] == [
+        ["GPUs", "steps/s", "per", "GPU"],
+        ["1", "10", "100%"],
+        ["2", "19", "95%"],
+        ["4", "30", "75%"],
+    ]
+    ((kind, message),) = following.asked
+    assert (kind, message["script"], message["max_gpus"]) == ("profile", str(script), 4)
+    assert message["argv"] == ["--lr", "0.1", "--json"]
+    following.statuses = [a_status(state="SUCCEEDED", curve=curve)]
+    assert json.loads(run("efctl profile --json train.py").out)["curve"] == curve
+
+
+def test_profile_of_a_script_that_fails_ends_as_it_did(run, script, following, a_status):
+    following.replies["profile"] = {"job": "train-1"}
+    following.statuses = [a_status(state="FAILED", reason="no ElasticTrainer")]
+    ran = run("efctl profile train.py")
+    assert ran.status == 1
+    assert ran.last_line == "error[worker-failed]: job 'digits' failed: no ElasticTrainer"
 
 
 def test_nodes_show_who_uses_them(run, jobs):

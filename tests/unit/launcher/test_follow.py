@@ -93,6 +93,20 @@ def test_lines_of_rank_0_and_rescales_are_passed_on(make, a_status, tmp_path):
     assert follower.err().count("digits: 4 -> 2 workers at step 100, paused 0.05s") == 1
 
 
+def test_the_last_worker_of_a_job_that_ended_is_waited_for(make, a_status):
+    workers = [{"worker": "w0"}]
+    source = Source(
+        a_status(state="FAILED", workers=workers, updated=1), a_status(state="FAILED", updated=2)
+    )
+    assert make(source).until_ended()["updated"] == 2
+
+
+def test_a_worker_that_does_not_leave_is_waited_for_within_a_bound(make, a_status, fake_time):
+    source = Source(a_status(state="FAILED", workers=[{"worker": "w0"}]))
+    assert make(source).until_ended()["state"] == "FAILED"
+    assert fake_time.seconds == pytest.approx(follow.LEAVE_SECONDS, abs=1)
+
+
 def test_a_job_without_a_status_is_not_waited_for_for_ever(make):
     with pytest.raises(CoordinatorUnreachableError) as caught:
         make(Source(None)).until_decided()

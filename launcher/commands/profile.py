@@ -1,0 +1,60 @@
+"""``efctl profile``."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from eflib.launcher import tables, wording
+from eflib.launcher.arguments import number
+from eflib.launcher.eflaunch import LaunchRequest
+from eflib.launcher.launch import submit
+from eflib.launcher.screen import Screen
+from eflib.launcher.submission import submission
+
+
+def command(  # noqa: PLR0913 - each is an option
+    script: str,
+    *arguments: str,
+    module: bool = False,
+    slots: str | None = None,
+    max_gpus: str | None = None,
+    name: str | None = None,
+    store: str | None = None,
+    json: bool = False,
+) -> None:
+    """Measure a script's steps per second on 1, 2, 4, ... GPUs, in short runs on free ones.
+
+    The curve is kept, and used when the script is submitted; nothing is trained for good.
+
+    Args:
+        script: The training script, as for eflaunch; what follows it is its own.
+        arguments: The script's own arguments.
+        module: SCRIPT is a module's name, as with python -m.
+        slots: CPU slots of this machine, if no agent runs here yet. Also --nproc-per-node.
+        max_gpus: Measure on so many at most.
+        name: What the run is called; by default as its script.
+        store: Where the cluster is: a folder or tcp://host:port.
+        json: Print the run's last status, with its curve, as one JSON object.
+    """
+    asked = LaunchRequest(
+        script=script,
+        arguments=arguments,
+        is_module=module,
+        slots=number(slots, "--slots"),
+        max_gpus=number(max_gpus, "--max-gpus"),
+        name=name,
+        store=store,
+        as_json=json,
+    )
+    message = submission(asked, now=time.time())
+    submitted = submit("profile", asked, message, Screen(sys.stderr, sys.stderr))
+    with submitted.cancelled_on_interrupt():
+        status = submitted.follower.until_ended()
+    if json:
+        tables.print_json(status)
+    error = wording.outcome(status, now=time.time())
+    if error is not None:
+        raise error
+    if not json:
+        tables.print_curve(status.get("curve") or {})
