@@ -101,6 +101,8 @@ class Job:
         told: Positions of the last ``Assigned``.
         exponents: Log2 of the usable counts, ascending.
         rates: Steps per second at each of them.
+        rate_of: Steps per second by GPU count, as asked for so far.
+        tables: See ``level_table``.
     """
 
     request: JobRequest
@@ -120,6 +122,7 @@ class Job:
     exponents: tuple[int, ...] = ()
     rates: tuple[float, ...] = ()
     rate_of: dict[int, float] = field(default_factory=dict)
+    tables: dict[int, list[int]] = field(default_factory=dict)
 
     @property
     def job_id(self) -> str:
@@ -144,6 +147,7 @@ class Job:
         self.exponents = tuple(n.bit_length() - 1 for n, _ in usable)
         self.rates = tuple(rate for _, rate in usable)
         self.rate_of = dict(usable)
+        self.tables = {}
 
     def rate(self, count: int) -> float:
         """Return steps per second at a GPU count."""
@@ -152,15 +156,16 @@ class Job:
             found = self.rate_of[count] = self.curve.throughput(count)
         return found
 
-    def level_table(self, max_exponent: int, cap: int) -> list[int]:
-        """Return, by free exponent + 1, the best usable level (index) not above ``cap``; -1: none."""
-        table, level = [-1], -1
-        for e in range(max_exponent + 1):
-            while (
-                level + 1 < len(self.exponents) and self.exponents[level + 1] <= e and level < cap
-            ):
-                level += 1
-            table.append(level)
+    def level_table(self, max_exponent: int) -> list[int]:
+        """Return, by free exponent + 1, the best usable level (its index); -1: none."""
+        table = self.tables.get(max_exponent)
+        if table is None:
+            table, level = [-1], -1
+            for e in range(max_exponent + 1):
+                if level + 1 < len(self.exponents) and self.exponents[level + 1] <= e:
+                    level += 1
+                table.append(level)
+            self.tables[max_exponent] = table
         return table
 
     def sync(self, now: float) -> None:

@@ -17,6 +17,15 @@ from eflib.scheduling.timeline import Timeline
 Run = tuple[float, float, int]
 _NEVER = -math.inf
 
+ROUNDING = 1e-5
+"""Seconds that each row provides on top: borders that are one instant may differ by a little."""
+
+LATE_SLACK = 1e-3
+"""Share of the time to the deadline by which a late switch comes early.
+
+Rows without any slack cannot be filled again from a state that differs by a rounding.
+"""
+
 
 class _Path:
     """The most work that can be done over runs of free levels, one number per level held.
@@ -98,6 +107,21 @@ def _held_level(job: Job) -> int:
     return -1
 
 
+def _capped(runs: list[Run], cap: int) -> list[Run]:
+    """Return the runs with levels of at most ``cap``, equal neighbours joined."""
+    found: list[Run] = []
+    begin, before, last = 0.0, -2, 0.0
+    for start, end, top in runs:
+        level = top if top < cap else cap
+        if level != before:
+            if before != -2:
+                found.append((begin, last, before))
+            begin, before = start, level
+        last = end
+    found.append((begin, last, before))
+    return found
+
+
 def _row(job: Job, runs: list[Run], levels: list[int]) -> Row:
     """Return the counts held over the runs, equal neighbours joined."""
     row: Row = []
@@ -135,16 +159,6 @@ def walk_counts(
     return math.inf
 
 
-def most_work(job: Job, timeline: Timeline, deadline: float) -> float:
-    """Return the steps that could be done by the deadline if changes were free."""
-    table = job.level_table(timeline.max_exponent, len(job.rates))
-    return sum(
-        job.rates[level] * (end - start)
-        for start, end, level in timeline.runs(deadline, table)
-        if level >= 0
-    )
-
-
 def fill(
     job: Job,
     timeline: Timeline,
@@ -165,84 +179,175 @@ def fill(
         spare: Seconds at the row's largest count to provide on top, for moves that others force.
     """
     now = timeline.times[0]
-    work = left
-    horizon = min(deadline, timeline.times[-1] + _latest(job, left, settings))
-    if horizon <= now or most_work(job, timeline, horizon) < left:
+    if not job.rates:
         return None
-    held = _held_level(job)
-    pause = max(job.ready_at - now, 0.0)
+    longest = _longest(job, left, settings) + 2.0 * spare
+    horizon = min(deadline, timeline.times[-1] + longest)
+    if horizon <= now or job.rates[-1] * (horizon - now) < left:
+        return None
+    runs = timeline.runs(horizon, job.level_table(timeline.max_exponent))
+    lengths = [0.0] * (len(job.rates) + 1)
+    for start, end, level in runs:
+        lengths[level] += end - start
     for cap in range(len(job.rates)):
-        left = work + spare * job.rates[cap]
-        if job.rates[cap] * (horizon - now) < left:
+        need = left + max(spare, ROUNDING) * job.rates[cap]
+        if _free_work(job, lengths, cap) < need:
             continue
-        runs = timeline.runs(horizon, job.level_table(timeline.max_exponent, cap))
-        path = _Path(job, runs, held=held, pause=pause, settings=settings)
-        last = path.first_enough(left)
-        if last < 0:
+        row = _under_cap(job, runs, cap, need, settings)
+        if row is None:
             continue
-        row = _row(job, runs, path.levels(last))
-        finish = walk_counts(job, row, left=left, now=now, settings=settings)
-        if finish > deadline + SAME_INSTANT:
-            continue
-        late = None
         if cap > 0 and deadline < math.inf:
-            late = _switch_late(job, timeline, (row, finish), cap, left, deadline, settings)
-        return late or _until(row, finish)
+            slack = LATE_SLACK * (horizon - now) * job.rates[cap]
+            late = _switch_late(job, runs, cap, need + slack, settings)
+            if late is not None and _gpu_seconds(late) < _gpu_seconds(row):
+                return late
+        return row
     return None
 
 
-def _latest(job: Job, left: float, settings: SchedulerSettings) -> float:
+def _free_work(job: Job, lengths: list[float], cap: int) -> float:
+    """Return the steps that could be done under a cap if changes were free."""
+    done = 0.0
+    for level, rate in enumerate(job.rates):
+        done += lengths[level] * (rate if level < cap else job.rates[cap])
+    return done
+
+
+def _under_cap(
+    job: Job, runs: list[Run], cap: int, need: float, settings: SchedulerSettings
+) -> Row | None:
+    """Return a row under a cap that does the work within the runs, cut at its finish, or None.
+
+    Following what is free as it comes is tried first; where its changes cost too much, the best
+    path is sought.
+    """
+    now, horizon = runs[0][0], runs[-1][1]
+    capped = _capped(runs, cap)
+    row = _row(job, capped, [level for _, _, level in capped])
+    finish = walk_counts(job, row, left=need, now=now, settings=settings)
+    if finish <= horizon + SAME_INSTANT:
+        if len(row) == 1 or not settings.rescale_cost:
+            return _until(row, finish)
+    elif not settings.rescale_cost:
+        return None
+    path = _Path(
+        job,
+        capped,
+        held=_held_level(job),
+        pause=max(job.ready_at - now, 0.0),
+        settings=settings,
+    )
+    last = path.first_enough(need)
+    if last >= 0:
+        best = _row(job, capped, path.levels(last))
+        best_finish = walk_counts(job, best, left=need, now=now, settings=settings)
+        if best_finish <= horizon + SAME_INSTANT and best_finish < finish + SAME_INSTANT:
+            return _until(best, best_finish)
+    return _until(row, finish) if finish <= horizon + SAME_INSTANT else None
+
+
+def _longest(job: Job, left: float, settings: SchedulerSettings) -> float:
     """Return the longest that the work can take once all is free."""
     return 2.0 * left / job.rates[0] + 4.0 * (settings.rescale_cost + settings.cost_of_start) + 1.0
 
 
 def _until(row: Row, finish: float) -> Row:
     """Return the row up to its finish."""
-    cut = [s if s.end <= finish else s._replace(end=finish) for s in row if s.start < finish]
-    if cut and cut[-1].end < finish:
-        cut[-1] = cut[-1]._replace(end=finish)
+    if row and row[-1].start < finish:
+        row[-1] = row[-1]._replace(end=finish)
+        return row
+    cut = [s for s in row if s.start < finish]
+    if cut:
+        cut[-1] = cut[-1]._replace(end=min(cut[-1].end, finish))
     return cut
 
 
 def _switch_late(
-    job: Job,
-    timeline: Timeline,
-    enough: tuple[Row, float],
-    cap: int,
-    left: float,
-    deadline: float,
-    settings: SchedulerSettings,
+    job: Job, runs: list[Run], cap: int, need: float, settings: SchedulerSettings
 ) -> Row | None:
     """Hold the next smaller cap first, and the cap only from as late as is in time.
 
-    The switch is found by halving: the later it is, the later the finish (nearly: what is found is
-    walked before it is used).
+    One pass forward gives the work done under the smaller cap before each border, one pass backward
+    the work that the cap does from there on; the latest border at which both suffice is taken, and
+    the switch put into the run before it as late as the rates allow.
     """
-    now = timeline.times[0]
-    lower = timeline.runs(deadline, job.level_table(timeline.max_exponent, cap - 1))
-    upper = timeline.runs(deadline, job.level_table(timeline.max_exponent, cap))
-    best: Row | None = None
-    low, high = now, deadline
-    for _ in range(24):
-        at = (low + high) / 2
-        row = _joined(job, lower, upper, at)
-        finish = walk_counts(job, row, left=left, now=now, settings=settings)
-        if finish <= deadline + SAME_INSTANT:
-            best, low = _until(row, finish), at
+    rates, cost = job.rates, settings.rescale_cost
+    before, held_before = _work_before(job, runs, cap - 1, settings)
+    after = 0.0
+    low = cap - 1
+    for number in range(len(runs) - 1, -1, -1):
+        start, end, top = runs[number]
+        level = top if top < cap else cap
+        if level >= 0:
+            if number + 1 < len(runs):
+                follows = min(runs[number + 1][2], cap)
+                if follows not in (level, -1):
+                    after -= cost * rates[follows]
+            after += rates[level] * (end - start)
+        elif number + 1 < len(runs) and (follows := min(runs[number + 1][2], cap)) >= 0:
+            after -= cost * rates[follows]
+        fee = cost * rates[level] if level >= 0 and held_before[number] != level else 0.0
+        if before[number] + after - fee < need:
+            continue
+        at = start
+        small = top if top < low else low
+        if small < level and level >= 0:
+            slow = rates[small] if small >= 0 else 0.0
+            entry = cost * slow if small != held_before[number] else 0.0
+            room = before[number] - entry + after - cost * rates[level] - need
+            if room > 0:
+                at = min(start + room / (rates[level] - slow), end)
+        return _walked(job, runs, (low, cap), at, need, settings)
+    return None
+
+
+def _work_before(
+    job: Job, runs: list[Run], cap: int, settings: SchedulerSettings
+) -> tuple[list[float], list[int]]:
+    """Return, at the start of each run, the work done under a cap and the level held until then."""
+    rates = job.rates
+    held = _held_level(job)
+    done = -rates[held] * max(job.ready_at - runs[0][0], 0.0) if held >= 0 else 0.0
+    work, levels = [], []
+    for number, (start, end, top) in enumerate(runs):
+        level = top if top < cap else cap
+        work.append(done if number else 0.0)
+        levels.append(held)
+        if level >= 0:
+            if level != held:
+                done = max(done, 0.0) if number == 0 else done
+                fee = settings.rescale_cost if held >= 0 else settings.cost_of_start
+                done -= rates[level] * fee
+            done += rates[level] * (end - start)
+        elif number == 0:
+            done = 0.0
+        held = level
+    return work, levels
+
+
+def _walked(
+    job: Job,
+    runs: list[Run],
+    caps: tuple[int, int],
+    at: float,
+    need: float,
+    settings: SchedulerSettings,
+) -> Row | None:
+    """Return the row that switches caps at a time if its walk ends within the runs, or None."""
+    low, high = caps
+    now, horizon = runs[0][0], runs[-1][1]
+    pieces: list[Run] = []
+    for start, end, top in runs:
+        if start >= at - 2 * SAME_INSTANT:
+            pieces.append((start, end, min(top, high)))
+        elif end <= at + 2 * SAME_INSTANT:
+            pieces.append((start, end, min(top, low)))
         else:
-            high = at
-        if high - low < 1e-3 * (deadline - now):
-            break
-    if best is None or _gpu_seconds(best) >= _gpu_seconds(_until(*enough)):
-        return None
-    return best
-
-
-def _joined(job: Job, lower: list[Run], upper: list[Run], at: float) -> Row:
-    """Return the lower runs before ``at`` and the upper from there on, as one row."""
-    runs = [(s, min(e, at), v) for s, e, v in lower if s < at]
-    runs += [(max(s, at), e, v) for s, e, v in upper if e > at]
-    return _row(job, runs, [level for _, _, level in runs])
+            pieces.append((start, at, min(top, low)))
+            pieces.append((at, end, min(top, high)))
+    row = _row(job, pieces, [level for _, _, level in pieces])
+    finish = walk_counts(job, row, left=need, now=now, settings=settings)
+    return _until(row, finish) if finish <= horizon + SAME_INSTANT else None
 
 
 def _gpu_seconds(row: Row) -> float:

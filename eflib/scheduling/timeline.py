@@ -101,16 +101,15 @@ class Timeline:
         for place, level in enumerate(self._exponents):
             if level <= exponent:
                 column = self._free[place]
-                for i in range(first, last):
-                    column[i] -= count
+                column[first:last] = [free - count for free in column[first:last]]
         if len(self._exponents) == 1:
-            column, top = self._free[0], self.max_exponent + 1
-            for i in range(first, last):
-                free = column[i]
-                self.fits[i] = min(free.bit_length(), top) if free > 0 else 0
+            top = self.max_exponent + 1
+            self.fits[first:last] = [
+                0 if free <= 0 else fit if (fit := free.bit_length()) < top else top
+                for free in self._free[0][first:last]
+            ]
         else:
-            for i in range(first, last):
-                self.fits[i] = self._fit(i)
+            self.fits[first:last] = [self._fit(i) for i in range(first, last)]
 
     def reserve_row(self, row: Row) -> None:
         """Take out all that a row holds."""
