@@ -35,7 +35,7 @@ RAW_COLUMNS = ("job_id", "submission_time", "duration", "num_gpu")
 
 
 @dataclass(frozen=True)
-class TraceJob:
+class TraceRow:
     """One row of a trace; the fields are its columns.
 
     Attributes:
@@ -61,7 +61,7 @@ class TraceJob:
     best_effort: int
 
 
-COLUMNS = tuple(field.name for field in fields(TraceJob))
+COLUMNS = tuple(field.name for field in fields(TraceRow))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Draws:
 
 def generate(
     curves: Curves, *, num_jobs: int, mean_gap: float, draws: Draws | None = None
-) -> tuple[TraceJob, ...]:
+) -> tuple[TraceRow, ...]:
     """Draw a trace: Poisson arrivals, log-uniform durations, models, GPU requests, deadlines.
 
     Args:
@@ -131,7 +131,7 @@ def generate(
 
 def convert(
     log: str | Path, curves: Curves, *, draws: Draws | None = None, min_duration: float = 0.0
-) -> tuple[TraceJob, ...]:
+) -> tuple[TraceRow, ...]:
     """Make a trace of a raw cluster log, drawing models and deadlines for its jobs.
 
     Args:
@@ -156,7 +156,7 @@ def convert(
     return tuple(_complete(raw, curves, draws or Draws()))
 
 
-def write(jobs: Iterable[TraceJob], path: str | Path) -> Path:
+def write(jobs: Iterable[TraceRow], path: str | Path) -> Path:
     """Write a trace as CSV with the columns of ``COLUMNS``, and return its path."""
     file = Path(path)
     with file.open("w", newline="", encoding="utf-8") as handle:
@@ -168,7 +168,7 @@ def write(jobs: Iterable[TraceJob], path: str | Path) -> Path:
 
 def _complete(
     raw: Iterable[tuple[str, int, int, int]], curves: Curves, draws: Draws
-) -> Iterator[TraceJob]:
+) -> Iterator[TraceRow]:
     """Draw what a log does not say: model, deadline, and whether it counts."""
     if not curves:
         raise UsageError("no scaling curve to draw a job's model from")
@@ -179,7 +179,7 @@ def _complete(
         factor = draws.deadline_factors[0] + factors.random() * (
             draws.deadline_factors[1] - draws.deadline_factors[0]
         )
-        yield TraceJob(
+        yield TraceRow(
             job_id=job_id,
             submission_time=submitted,
             num_iteration=max(1, round(duration * curves[model, batch_size].throughput(num_gpus))),
