@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,12 +83,17 @@ def signal_name(number: int) -> str:
 def _read(error_file: str) -> tuple[str, str]:
     """Return (message, traceback) of an error file; a script's own ``record`` may have cut it."""
     path = Path(error_file)
-    with suppress(OSError, ValueError):
-        message = json.loads(path.read_text("utf-8"))["message"]
-        path.unlink()
-        if isinstance(message, str):
-            return message, ""
-        extra = message.get("extraInfo") or {}
-        return str(message.get("message") or ""), str(extra.get("py_callstack") or "")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        content = None
     path.unlink(missing_ok=True)
-    return "", ""
+    message = _field(content, "message")
+    if isinstance(message, str):
+        return message, ""
+    text, trace = _field(message, "message"), _field(_field(message, "extraInfo"), "py_callstack")
+    return str(text or ""), str(trace or "")
+
+
+def _field(content: object, name: str) -> object:
+    return content.get(name) if isinstance(content, dict) else None

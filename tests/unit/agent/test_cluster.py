@@ -1,0 +1,145 @@
+"""The agent's words in the store, through outages and lost records."""
+
+import logging
+
+import pytest
+
+from eflib.agent.cluster import Cluster
+from eflib.errors import StoreError
+from eflib.store import FolderStore, SignedStore, keys
+
+RECORD = {"node": "n0", "agent": "tag"}
+END = {"job": "j", "worker": "w", "exitcode": 0}
+
+
+class Outage:
+    """A store that can be out."""
+
+    def __init__(self, store):
+        self.store = store
+        self.is_out = False
+
+    def __getattr__(self, name):
+        method = getattr(self.store, name)
+
+        def call(*arguments, **options):
+            if self.is_out:
+                raise StoreError("lost the store")
+            return method(*arguments, **options)
+
+        return call
+
+
+@pytest.fixture
+def outage(tmp_path):
+    return Outage(FolderStore(tmp_path / "store"))
+
+
+@pytest.fixture
+def store(outage):
+    return SignedStore(outage, b"k" * 32)
+
+
+@pytest.fixture
+def cluster(store):
+    return Cluster(store, "n0")
+
+
+def posted(store):
+    return [message for _, message in store.receive(keys.INBOX, 0)]
+
+
+def test_joining_leaves_a_record_a_heartbeat_and_a_message(cluster, store):
+    cluster.join(RECORD)
+
+    assert store.fetch(keys.node_record("n0")) == RECORD
+    assert store.fetch(keys.node_heartbeat("n0")) == {"count": 1}
+    assert posted(store) == [{"type": "node_joined", "node": "n0"}]
+
+
+def test_joining_a_store_that_is_out_fails(cluster, outage):
+    outage.is_out = True
+
+    with pytest.raises(StoreError, match="lost the store"):
+        cluster.join(RECORD)
+
+
+def test_a_lost_record_is_put_back_and_another_agents_is_respected(cluster, store):
+    cluster.join(RECORD)
+    assert cluster.keep(RECORD)
+
+    store.delete(keys.node_record("n0"))
+    assert cluster.keep(RECORD)
+    assert store.fetch(keys.node_record("n0")) == RECORD
+    assert len(posted(store)) == 2
+
+    store.put(keys.node_record("n0"), {**RECORD, "agent": "other"})
+    assert not cluster.keep(RECORD)
+
+
+def test_while_the_store_is_out_nobody_has_taken_the_node(cluster, outage):
+    cluster.join(RECORD)
+    outage.is_out = True
+
+    assert cluster.keep(RECORD)
+
+
+def test_the_assignment_is_none_until_there_is_one_and_while_the_store_is_out(
+    cluster, store, outage
+):
+    assert cluster.assigned() is None
+    store.put(keys.node_assignment("n0"), {"workers": []})
+    assert cluster.assigned() == []
+    store.put(keys.node_assignment("n0"), {"workers": [{"worker": "w", "job": "j"}]})
+    assert cluster.assigned() == [{"worker": "w", "job": "j"}]
+    outage.is_out = True
+    assert cluster.assigned() is None
+
+
+def test_an_assignment_with_a_wrong_signature_is_not_obeyed(cluster, store, outage):
+    store.put(keys.node_assignment("n0"), {"workers": [{"worker": "w", "job": "j"}]})
+    forged = SignedStore(outage, b"x" * 32)
+    forged.put(keys.node_assignment("n0"), {"workers": []})
+
+    assert cluster.assigned() is None
+
+
+def test_workers_without_a_name_are_left_out(cluster, store, caplog):
+    store.put(keys.node_assignment("n0"), {"workers": [{"worker": "w", "job": "j"}, {"job": "j"}]})
+
+    assert cluster.assigned() == [{"worker": "w", "job": "j"}]
+    assert "without a name" in caplog.text
+
+
+def test_an_exit_is_on_record_before_it_is_posted_and_is_not_overwritten(cluster, store):
+    cluster.report_exit(END)
+    cluster.report_exit({**END, "exitcode": 1})
+
+    assert store.fetch(keys.worker_exit("j", "w")) == END
+    assert cluster.has_exit("j", "w")
+    assert [message["exitcode"] for message in posted(store)] == [0, 1]
+
+
+def test_reports_wait_for_the_store_and_arrive_in_order(cluster, store, outage, caplog):
+    caplog.set_level(logging.INFO)
+    outage.is_out = True
+    cluster.report_start({"job": "j", "worker": "w"}, 7)
+    cluster.report_exit(END)
+    cluster.leave()
+    cluster.beat()
+    assert not cluster.flush()
+    outage.is_out = False
+    assert posted(store) == []
+
+    assert cluster.flush()
+
+    kinds = [message["type"] for message in posted(store)]
+    assert kinds == ["worker_started", "worker_exited", "node_left"]
+    assert store.fetch(keys.worker_exit("j", "w")) == END
+    assert caplog.text.count("going on without the store") == 1
+    assert caplog.text.count("the store answers again") == 1
+
+
+def test_a_job_without_a_spec_is_named(cluster):
+    with pytest.raises(StoreError, match="job j has no spec"):
+        cluster.spec("j")
