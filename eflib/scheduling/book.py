@@ -32,6 +32,9 @@ class Book:
 
     Args:
         settings: Costs, margins and the rest.
+
+    Attributes:
+        surprised: True once something happened that the standing plan did not foresee.
     """
 
     def __init__(self, settings: SchedulerSettings) -> None:
@@ -40,6 +43,7 @@ class Book:
         self.jobs: dict[str, Job] = {}
         self.loans: dict[str, Loan] = {}
         self.now = -math.inf
+        self.surprised = False
 
     def promised(self) -> list[Job]:
         """Jobs with a promise that a plan has to keep, pinned ones left out."""
@@ -84,8 +88,10 @@ class Book:
         self.now = max(now, self.now)
         for job in self.jobs.values():
             job.sync(self.now)
-            if job.row and (job.row[0].start < self.now or job.row[0].end <= self.now):
+            if job.row and job.row[0].end <= self.now:
                 job.row = trim(job.row, now=self.now, end=math.inf)
+            if job.base and job.base[0].end <= self.now:
+                job.base = trim(job.base, now=self.now, end=math.inf)
 
     def refresh_pinned(self, job: Job) -> None:
         """Write the row of a pinned job: what it holds, until it is done."""
@@ -109,9 +115,16 @@ class Book:
 
     def next_border(self) -> float:
         """Return the next time at which the standing plan changes something; infinite if never."""
+        after = self.now + SAME_INSTANT
         soonest = min((loan.until for loan in self.loans.values()), default=math.inf)
         for job in self.jobs.values():
-            for time in (job.finish, *(t for s in job.row for t in (s.start, s.end))):
-                if self.now + SAME_INSTANT < time < soonest:
-                    soonest = time
+            if after < job.finish < soonest:
+                soonest = job.finish
+            for segment in job.row:
+                if segment.start > after:
+                    soonest = min(soonest, segment.start)
+                    break
+                if segment.end > after:
+                    soonest = min(soonest, segment.end)
+                    break
         return soonest

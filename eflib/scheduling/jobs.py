@@ -96,7 +96,8 @@ class Job:
         ready_at: Scheduler time in seconds at which the last change's pause is over.
         promise: Deadline that is promised, in seconds; infinite if none is.
         row: Its row of the standing plan.
-        finish: Where that row leads, in seconds.
+        base: The row before spare GPUs were added; it keeps the promise as well.
+        finish: Where ``row`` leads, in seconds.
         pinned: The operator's size.
         told: Positions of the last ``Assigned``.
         exponents: Log2 of the usable counts, ascending.
@@ -114,10 +115,10 @@ class Job:
     ready_at: float = -math.inf
     promise: float = math.inf
     row: Row = field(default_factory=list)
+    base: Row = field(default_factory=list)
     finish: float = math.inf
     pinned: int | None = None
     told: int = 0
-    reason: str = ""
     story: list[StoryEntry] = field(default_factory=list)
     exponents: tuple[int, ...] = ()
     rates: tuple[float, ...] = ()

@@ -19,28 +19,44 @@ class Occupancy:
     Args:
         periods: What is available when.
         rows: Rows that hold some of it.
+
+    Attributes:
+        times: Start of each column in seconds; the last has no end.
+        free: Positions free in each.
+        clash: True if two of the rows hold one position at a time, or one that is not available.
     """
 
-    __slots__ = ("free", "times")
+    __slots__ = ("clash", "free", "times")
 
     def __init__(self, periods: Periods, rows: Iterable[Row]) -> None:
         now = periods[0][0]
         flips: dict[float, int] = {start: 0 for start, _ in periods}
+        sizes: dict[float, int] = {}
         for row in rows:
-            for start, end, mask, _ in row:
+            for start, end, mask, size in row:
                 if end > now:
                     begin = start if start > now else now
                     flips[begin] = flips.get(begin, 0) ^ mask
+                    sizes[begin] = sizes.get(begin, 0) + size
                     if end < math.inf:
                         flips[end] = flips.get(end, 0) ^ mask
+                        sizes[end] = sizes.get(end, 0) - size
         self.times: list[float] = []
         self.free: list[int] = []
-        taken, period = 0, 0
-        for time in sorted(flips):
+        self.clash = False
+        taken, period, held = 0, 0, 0
+        ordered = sorted(flips)
+        for number, time in enumerate(ordered):
             taken ^= flips[time]
+            held += sizes.get(time, 0)
             while period + 1 < len(periods) and periods[period + 1][0] <= time:
                 period += 1
             free = periods[period][1] & ~taken
+            follows = ordered[number + 1] if number + 1 < len(ordered) else math.inf
+            if follows - time > SAME_INSTANT and (
+                taken.bit_count() != held or taken & ~periods[period][1]
+            ):
+                self.clash = True
             if self.times and time - self.times[-1] <= SAME_INSTANT:
                 self.free[-1] = free
             else:

@@ -46,7 +46,8 @@ def _unpin(book: Book, job: Job) -> None:
     if job.pinned is None:
         return
     job.pinned = None
-    job.row, job.finish = [], math.inf
+    job.row, job.base, job.finish = [], [], math.inf
+    book.surprised = True
     job.tell(book.now, "no longer pinned")
 
 

@@ -88,3 +88,8 @@ def trim(row: Row, *, now: float, end: float) -> Row:
     if kept and kept[-1].end < end < kept[-1].end + 1e-5:
         kept[-1] = kept[-1]._replace(end=end)
     return kept
+
+
+def gpu_seconds(row: Row) -> float:
+    """Return the GPU time that a row takes, pauses included."""
+    return sum((segment.end - segment.start) * segment.size for segment in row)

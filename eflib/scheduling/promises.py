@@ -16,10 +16,15 @@ from eflib.scheduling.admission import (
 )
 from eflib.scheduling.book import Book
 from eflib.scheduling.jobs import Job
-from eflib.scheduling.occupancy import Periods
-from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT
+from eflib.scheduling.occupancy import Occupancy, Periods
+from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT, gpu_seconds, trim, walk
+from eflib.scheduling.share import fill
+from eflib.scheduling.timeline import Timeline
 
 _OFFER_TRIES = 20
+
+CHEAP_ENOUGH = 1.02
+"""GPU-seconds of a newcomer in the gaps, against those on an empty cluster, that need no re-plan."""
 
 
 def adopt(book: Book, plan: Plan) -> None:
@@ -27,19 +32,23 @@ def adopt(book: Book, plan: Plan) -> None:
     for job_id, planned in plan.items():
         job = book.jobs[job_id]
         job.row, job.finish = planned
+        job.base = planned.row
 
 
 def admit(book: Book, job: Job, deadline: float) -> Plan | None:
     """Return a plan that keeps every promise and gives ``job`` its deadline; None if none is found.
 
-    The whole plan is made anew; where that fails, the newcomer goes alone into the gaps of the
-    standing one.
+    If the newcomer fits beside the shares of the others as cheaply as on an empty cluster, nothing
+    else is asked. Else the whole plan is made anew; where that fails, the newcomer goes alone into
+    the gaps of the standing one.
     """
     if deadline <= book.now:
         return None
     job.promise = deadline
-    jobs = [*book.promised(), job]
-    plan = fresh_plan(jobs, book.periods(), book.now, book.settings)
+    plan = _beside(book, job)
+    if plan is None:
+        jobs = [*book.promised(), job]
+        plan = fresh_plan(jobs, book.periods(), book.now, book.settings)
     if plan is None:
         found = in_gaps(
             job,
@@ -50,6 +59,37 @@ def admit(book: Book, job: Job, deadline: float) -> Plan | None:
         )
         plan = None if found is None else {job.job_id: found}
     job.promise = math.inf
+    return plan
+
+
+def _beside(book: Book, job: Job) -> Plan | None:
+    """Return a plan that leaves every share as it is, if the newcomer's own is as cheap as alone."""
+    settings, now, periods = book.settings, book.now, book.periods()
+    plan: Plan = {}
+    for other in book.promised():
+        left = work_to_plan(other, settings)
+        finish = walk(other, other.base, left=left, now=now, settings=settings)
+        if finish > other.promise + DEADLINE_TOLERANCE:
+            plan[other.job_id] = Planned(other.row, other.finish)
+        else:
+            plan[other.job_id] = Planned(trim(other.base, now=now, end=finish), finish)
+    occupancy = Occupancy(periods, (planned.row for planned in plan.values()))
+    if occupancy.clash:
+        return None
+    found = in_gaps(job, occupancy, deadline=job.promise, now=now, settings=settings)
+    if found is None:
+        return None
+    alone = fill(
+        job,
+        Timeline(list(periods)),
+        left=work_to_plan(job, settings),
+        deadline=job.promise,
+        settings=settings,
+        spare=settings.forced_moves * settings.rescale_cost,
+    )
+    if alone is None or gpu_seconds(found.row) > CHEAP_ENOUGH * gpu_seconds(alone):
+        return None
+    plan[job.job_id] = found
     return plan
 
 
@@ -141,7 +181,7 @@ def _give_up(book: Book, hurt: Sequence[Job], periods: Periods) -> list[Job]:
         else:
             lost.append(job)
     for job in lost:
-        job.row, job.finish = [], math.inf
+        job.row, job.base, job.finish = [], [], math.inf
     return lost
 
 

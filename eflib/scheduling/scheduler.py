@@ -142,7 +142,7 @@ class Scheduler:
             minimum_share=promises.minimum_share(self._book, job),
             pinned=job.pinned,
             promised=job.promise < math.inf,
-            reason=job.reason,
+            reason=self._reason(job),
         )
 
     def story(self, job_id: str) -> tuple[StoryEntry, ...]:
@@ -167,7 +167,8 @@ class Scheduler:
         if isinstance(event, ev.JobSubmitted):
             self._submit(event.request, commands, refused)
             return
-        self._dirty = self._dirty or not isinstance(event, ev.TimePassed)
+        if not isinstance(event, ev.TimePassed | ev.JobEnded):
+            self._dirty = self._book.surprised = True
         match event:
             case ev.JobProgressed(job_id, steps_done):
                 self._progress(job_id, steps_done)
@@ -196,7 +197,7 @@ class Scheduler:
             rate = job.rate(job.mask.bit_count())
             if rate and job.left <= SAME_INSTANT * rate:
                 job.left = rate * book.settings.overdue_grace
-                self._dirty = True
+                self._dirty = book.surprised = True
             if job.pinned is not None:
                 book.refresh_pinned(job)
 
@@ -311,8 +312,9 @@ class Scheduler:
         book = self._book
         for job in book.pinned():
             pins.hold(book, job)
-        for job in promises.repair(book):
-            self._break(job, "no plan finishes it in time any more", commands)
+        if book.surprised:
+            for job in promises.repair(book):
+                self._break(job, "no plan finishes it in time any more", commands)
         for job in book.jobs.values():
             late = book.now > job.promise + DEADLINE_TOLERANCE
             if late or (job.pinned is not None and job.finish > job.promise + DEADLINE_TOLERANCE):
@@ -331,12 +333,14 @@ class Scheduler:
         """Fit what yields into what the promises leave, then give away the rest."""
         book = self._book
         promised = book.promised()
-        for job in promised:
-            job.finish = book.outlook_with_margin(job)
+        if book.surprised or book.settings.safety_margin:
+            for job in promised:
+                job.finish = book.outlook_with_margin(job)
+        book.surprised = False
         occupancy = book.occupancy(promised)
         yielding = book.yielding()
         for job in yielding:
-            job.row, job.finish = [], math.inf
+            job.row, job.base, job.finish = [], [], math.inf
             if job.tier(book.now) is Tier.SOFT:
                 found = in_gaps(
                     job, occupancy, deadline=job.deadline, now=book.now, settings=book.settings
@@ -363,7 +367,6 @@ class Scheduler:
                 gpus = book.cluster.gpus(job.mask)
                 job.tell(book.now, f"holds {len(gpus)} GPUs")
                 commands.append(Assigned(job.job_id, gpus))
-            job.reason = self._reason(job)
 
     def _reason(self, job: Job) -> str:
         """Return for a person why the job holds what it holds."""

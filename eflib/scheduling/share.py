@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from eflib.scheduling.jobs import Job
-from eflib.scheduling.plan import SAME_INSTANT, Row, Segment
+from eflib.scheduling.plan import SAME_INSTANT, Row, Segment, gpu_seconds
 from eflib.scheduling.settings import SchedulerSettings
 from eflib.scheduling.timeline import Timeline
 
@@ -199,7 +199,7 @@ def fill(
         if cap > 0 and deadline < math.inf:
             slack = LATE_SLACK * (horizon - now) * job.rates[cap]
             late = _switch_late(job, runs, cap, need + slack, settings)
-            if late is not None and _gpu_seconds(late) < _gpu_seconds(row):
+            if late is not None and gpu_seconds(late) < gpu_seconds(row):
                 return late
         return row
     return None
@@ -348,7 +348,3 @@ def _walked(
     row = _row(job, pieces, [level for _, _, level in pieces])
     finish = walk_counts(job, row, left=need, now=now, settings=settings)
     return _until(row, finish) if finish <= horizon + SAME_INSTANT else None
-
-
-def _gpu_seconds(row: Row) -> float:
-    return sum((segment.end - segment.start) * segment.size for segment in row)

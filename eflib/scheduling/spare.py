@@ -58,12 +58,12 @@ class SpareGpus:
 
     def _restore(self, job: Job) -> None:
         """Keep the present block while it is free, if the finish gets no later."""
-        own = job.row
-        self._occupancy.flip(own)
+        if job.mask & ~(self._occupancy.free[0] | self._held_next(job)):
+            return
+        self._occupancy.flip(job.row)
         until = self._occupancy.free_until(job.mask, self._now)
         if until > self._now + SAME_INSTANT:
-            row = self._with_head(job, job.mask, until)
-            planned = self._walked(job, row)
+            planned = self._walked(job, self._with_head(job, job.mask, until))
             if self._not_worse(job, planned):
                 self._take(job, planned)
         self._occupancy.flip(job.row)
@@ -73,11 +73,14 @@ class SpareGpus:
         exponent = self._next_exponent(job)
         if exponent is None:
             return False
-        own = job.row
-        self._occupancy.flip(own)
+        occupancy = self._occupancy
+        usable = occupancy.free[0] | self._held_next(job)
+        if usable.bit_count() < 1 << exponent or not best_fit(usable, exponent, low=True):
+            return False
+        occupancy.flip(job.row)
         taken = False
         for mask in self._candidates(job, exponent):
-            until = self._occupancy.free_until(mask, self._now)
+            until = occupancy.free_until(mask, self._now)
             if until <= self._now + SAME_INSTANT:
                 continue
             planned = self._walked(job, self._with_head(job, mask, until))
@@ -85,7 +88,7 @@ class SpareGpus:
                 self._take(job, planned)
                 taken = True
                 break
-        self._occupancy.flip(job.row)
+        occupancy.flip(job.row)
         return taken
 
     def _candidates(self, job: Job, exponent: int) -> list[int]:
