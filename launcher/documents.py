@@ -97,7 +97,7 @@ class Cluster:
         On its own machine its process is looked for; from another one its record is believed.
         """
         record = self.store.fetch(keys.COORDINATOR)
-        if record is None:
+        if record is None or record.get("stopped"):
             return None
         if record.get("host") == socket.gethostname() and not _lives(record.get("pid")):
             return None

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from eflib.errors import CoordinatorUnreachableError
+from eflib.errors import CoordinatorUnreachableError, EflibError
 from eflib.launcher import wording
 from eflib.launcher.logs import RankLog
 from eflib.units import format_duration
@@ -194,5 +194,5 @@ class _CoordinatorWatch:
             self._next_restart = now + RESTART_SECONDS
             try:
                 self._restart()
-            except CoordinatorUnreachableError as cause:
+            except EflibError as cause:
                 self._screen.say(f"it cannot be started: {cause.problem}", style="yellow")

@@ -32,19 +32,29 @@ class Submitted:
     """A job that the coordinator has taken in, and whoever follows it."""
 
     job_id: str
+    cluster: Cluster
     follower: Follower
     asker: services.Asker
     screen: Screen
 
     @contextmanager
-    def cancelled_on_interrupt(self) -> Iterator[None]:
-        """Let Ctrl-C, and a signal that asks us to end, end the job before it ends us."""
+    def held(self, *, stays: bool = False) -> Iterator[None]:
+        """Leave nothing behind, however what is done with the job ends.
+
+        Ctrl-C, or a signal that asks us to end, ends the job before it ends us.
+
+        Args:
+            stays: The job goes on after us, and so must the processes behind it.
+        """
         try:
             yield
         except KeyboardInterrupt:
             self.screen.close()
             self._cancel()
             raise
+        finally:
+            if not stays:
+                services.release(self.cluster)
 
     def _cancel(self) -> None:
         note = f"cancelling job {self.job_id}; once more to leave it to itself"
@@ -76,7 +86,7 @@ def launch(asked: LaunchRequest) -> int:
         _print_plan(message, as_json=asked.as_json)
         return 0
     submitted = submit("submit", asked, message, screen)
-    with submitted.cancelled_on_interrupt():
+    with submitted.held(stays=asked.detach):
         return _follow(asked, submitted.follower)
 
 
@@ -95,14 +105,15 @@ def submit(kind: str, asked: LaunchRequest, message: dict[str, Any], screen: Scr
     cluster = open_cluster(asked.store)
 
     def start() -> None:
-        services.start(cluster.home, cluster.store_url, slots=asked.slots)
+        services.start(cluster, slots=asked.slots)
 
-    start()
-    _warn_of_slots(asked, cluster, screen)
-    asker = services.client(cluster.home, cluster.store_url)
-    job_id = str(asker.request(kind, **message)["job"])
+    with services.turn(cluster):
+        start()
+        _warn_of_slots(asked, cluster, screen)
+        asker = services.client(cluster)
+        job_id = str(asker.request(kind, **message)["job"])
     follower = Follower(cluster, job_id, screen, restart=start)
-    return Submitted(job_id, follower, asker, screen)
+    return Submitted(job_id, cluster, follower, asker, screen)
 
 
 def _follow(asked: LaunchRequest, follower: Follower) -> int:

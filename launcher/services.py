@@ -1,4 +1,4 @@
-"""The processes behind a command: starting a coordinator and an agent, asking the coordinator.
+"""The processes behind a command: starting a coordinator and an agent, asking and releasing them.
 
 The coordinator's code is loaded when it is needed: commands that only read, or that refuse what
 they were given, do without it.
@@ -6,20 +6,59 @@ they were given, do without it.
 
 from __future__ import annotations
 
+import socket
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from filelock import FileLock, Timeout
+
+from eflib.errors import CoordinatorUnreachableError, EflibError
+from eflib.store import wait_for
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from eflib.launcher.documents import Cluster
+
+TURN_SECONDS = 120.0
+"""How long other commands may take to start a coordinator and submit, or to let one go."""
+AGENT_SECONDS = 15.0
+"""How long an idle agent may take to end after its coordinator: it looks once a second."""
 
 
 class Asker(Protocol):
     """Asks the coordinator; see ``eflib.coordinator.client.Client``."""
 
-    def request(self, type: str, **fields: Any) -> dict[str, Any]:  # noqa: A002, ANN401
+    def request(self, kind: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
         """Ask, and return the answer, waiting within a bound."""
 
 
-def start(home: Path, store_url: str, *, slots: int | None = None) -> None:
+@contextmanager
+def turn(cluster: Cluster) -> Iterator[None]:
+    """Hold the right to submit to, or let go of, the coordinator of a home.
+
+    Without it a coordinator that is let go could end between another command's look at it and that
+    command's job.
+
+    Raises:
+        CoordinatorUnreachableError: Another command has held it for too long.
+    """
+    path = cluster.home / "launching.lock"
+    lock = FileLock(path, timeout=TURN_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as cause:
+        raise CoordinatorUnreachableError(
+            f"waited {TURN_SECONDS:g} s for another eflaunch to submit its job",
+            hint=f"a stopped process may hold it; find it with: fuser {path}",
+        ) from cause
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def start(cluster: Cluster, *, slots: int | None = None) -> None:
     """See that a coordinator and an agent run, starting them in the background where none does.
 
     Raises:
@@ -28,12 +67,35 @@ def start(home: Path, store_url: str, *, slots: int | None = None) -> None:
     """
     from eflib.coordinator.process import ensure_running  # noqa: PLC0415 - see above
 
-    ensure_running(home, store_url=store_url, slots=slots)
+    ensure_running(cluster.home, store_url=cluster.store_url, slots=slots)
 
 
-def client(home: Path, store_url: str) -> Asker:
+def client(cluster: Cluster) -> Asker:
     """Return who asks the coordinator."""
     from eflib.coordinator.client import Client  # noqa: PLC0415 - see above
 
-    asker: Asker = Client(home, store_url)
+    asker: Asker = Client(cluster.home, cluster.store_url)
     return asker
+
+
+def release(cluster: Cluster) -> None:
+    """Let the coordinator and the agent that an eflaunch started end, if nobody else needs them.
+
+    Returns once they have ended, so that a command leaves nothing running behind it; a coordinator
+    that was started by hand, or has other jobs, stays. What goes wrong here is nobody's concern:
+    idle, they end by themselves a little later.
+    """
+    record = cluster.coordinator()
+    if record is None or not record.get("managed"):
+        return
+    with suppress(EflibError), turn(cluster):
+        if client(cluster).request("release", timeout=AGENT_SECONDS).get("stops"):
+            here = socket.gethostname()
+            wait_for(
+                lambda: (
+                    cluster.coordinator() is None
+                    and all(node.get("host") != here for node in cluster.nodes())
+                ),
+                timeout=AGENT_SECONDS,
+                what="coordinator and agent to end",
+            )

@@ -24,7 +24,7 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
     job_id = str(status["job"])
     if wording.has_ended(status):
         raise UsageError(f"job {wording.title(status)!r} has ended already ({status['state']})")
-    services.client(cluster.home, cluster.store_url).request("cancel", job=job_id)
+    services.client(cluster).request("cancel", job=job_id)
 
     def ended() -> wording.Status | None:
         now = cluster.status(job_id)

@@ -15,4 +15,4 @@ def command(*, store: str | None = None) -> None:
         store: Where the cluster is: a folder or tcp://host:port.
     """
     home = make_home(home_folder())
-    run_coordinator(home, store or default_store_url(home), managed=False)
+    run_coordinator(home, store_url=store or default_store_url(home), managed=False)

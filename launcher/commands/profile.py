@@ -49,7 +49,7 @@ def command(  # noqa: PLR0913 - each is an option
     )
     message = submission(asked, now=time.time())
     submitted = submit("profile", asked, message, Screen(sys.stderr, sys.stderr))
-    with submitted.cancelled_on_interrupt():
+    with submitted.held():
         status = submitted.follower.until_ended()
     if json:
         tables.print_json(status)

@@ -36,7 +36,7 @@ def command(
     cluster = open_cluster(store)
     status = cluster.find(job)
     job_id = str(status["job"])
-    asker = services.client(cluster.home, cluster.store_url)
+    asker = services.client(cluster)
     reply = asker.request("rescale", job=job_id, num_gpus=wanted)
     if wait and wanted:
         wait_for(

@@ -30,18 +30,22 @@ class FakeCoordinator:
         self.started = []
         self.replies = {"submit": {"job": "digits-1"}, "cancel": {}, "rescale": {"ok": True}}
         self.statuses = []
-        self.runs = True
+        self.record = {"managed": False}
+        self.released = 0
         self.after = {}
 
-    def request(self, type, **fields):  # noqa: A002
-        self.asked.append((type, fields))
-        reply = self.replies[type]
+    def request(self, kind, **fields):
+        if kind == "release":
+            self.released += 1
+            return {"stops": True}
+        self.asked.append((kind, fields))
+        reply = self.replies[kind]
         if isinstance(reply, BaseException):
             raise reply
-        self.statuses += self.after.get(type, [])
+        self.statuses += self.after.get(kind, [])
         return reply
 
-    def start(self, home, store_url, *, slots=None):
+    def start(self, cluster, *, slots=None):
         self.started.append(slots)
 
     def status(self, job_id):
@@ -67,9 +71,9 @@ def coordinator(signed, monkeypatch):
         made(self, home, store_url, signed)
 
     monkeypatch.setattr(documents.Cluster, "__init__", with_store)
-    monkeypatch.setattr(documents.Cluster, "coordinator", lambda self: {} if fake.runs else None)
+    monkeypatch.setattr(documents.Cluster, "coordinator", lambda self: fake.record)
     monkeypatch.setattr(services, "start", fake.start)
-    monkeypatch.setattr(services, "client", lambda home, store_url: fake)
+    monkeypatch.setattr(services, "client", lambda cluster: fake)
     monkeypatch.setattr("eflib.launcher.follow.POLL_SECONDS", 0.0)
     return fake
 

@@ -82,6 +82,8 @@ def test_a_coordinator_runs_if_its_process_does(cluster, signed):
     assert cluster.coordinator() is None
     signed.put(keys.COORDINATOR, {"pid": None, "host": here})
     assert cluster.coordinator() is None
+    signed.put(keys.COORDINATOR, {"pid": os.getpid(), "host": here, "stopped": True})
+    assert cluster.coordinator() is None
 
 
 def test_a_coordinator_of_another_machine_is_believed(cluster, signed):

@@ -220,7 +220,7 @@ def test_nodes_show_who_uses_them(run, jobs):
 
 
 def test_without_a_coordinator_reading_works_with_a_note(run, jobs):
-    jobs.runs = False
+    jobs.record = None
     for command in ("status digits --json", "list --json", "describe digits --json"):
         ran = run(f"efctl {command}")
         assert ran.status == 0

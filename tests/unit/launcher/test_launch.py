@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from filelock import FileLock
 
 from eflib.errors import CoordinatorUnreachableError, UsageError
 from eflib.store import keys
@@ -189,3 +190,60 @@ def test_help_version_and_no_words_at_all(run):
     assert (nothing.status, nothing.out) == (2, shown.out)
     assert run("eflaunch --version").out.startswith("eflaunch 0.")
     assert run("eflaunch --dry-run -h train.py").status == 0
+
+
+def end_when_released(following):
+    """Let the coordinator end as soon as it is let go."""
+    following.record = {"managed": True}
+    request = following.request
+
+    def releasing(kind, **fields):
+        answer = request(kind, **fields)
+        if kind == "release":
+            following.record = None
+        return answer
+
+    following.request = releasing
+
+
+def test_a_coordinator_that_eflaunch_started_is_let_go_at_the_end(run, script, following, a_status):
+    end_when_released(following)
+    following.statuses = [a_status(state="SUCCEEDED")]
+    assert run("eflaunch train.py").status == 0
+    assert following.released == 1
+
+
+def test_a_detached_job_keeps_its_coordinator(run, script, following, a_status):
+    following.record = {"managed": True}
+    following.statuses = [a_status()]
+    run("eflaunch --detach train.py")
+    assert following.released == 0
+
+
+def test_a_coordinator_that_was_started_by_hand_stays(run, script, following, a_status):
+    following.statuses = [a_status(state="SUCCEEDED")]
+    run("eflaunch train.py")
+    assert following.released == 0
+
+
+def test_what_does_not_end_does_not_change_how_the_job_ended(
+    run, script, following, a_status, monkeypatch
+):
+    following.record = {"managed": True}
+    monkeypatch.setattr("eflib.launcher.services.AGENT_SECONDS", 0.01)
+    following.statuses = [a_status(state="FAILED", reason="x")]
+    assert run("eflaunch train.py").last_line == "error[worker-failed]: job 'digits' failed: x"
+
+
+def test_another_eflaunch_that_never_submits_is_waited_for_within_a_bound(
+    run, script, coordinator, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("eflib.launcher.services.TURN_SECONDS", 0.01)
+    (tmp_path / "home").mkdir()
+    with FileLock(tmp_path / "home" / "launching.lock"):
+        ran = run("eflaunch train.py")
+    assert ran.status == 5
+    assert ran.last_line == (
+        "error[coordinator-unreachable]: waited 0.01 s for another eflaunch to submit its job"
+    )
+    assert "fuser" in ran.err
