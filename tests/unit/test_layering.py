@@ -19,7 +19,7 @@ PURE_NAMES = """
     graphlib heapq itertools math numbers operator statistics string textwrap types typing warnings
 """
 PURE = frozenset(PURE_NAMES.split())
-BASICS = frozenset({"eflib.errors", "eflib.units", "eflib.env"})
+BASICS = frozenset({"eflib.errors", "eflib.units", "eflib.env", "eflib.home"})
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ BORDERS = {
     "eflib.errors": border(basics=False),
     "eflib.units": border("errors", basics=False),
     "eflib.env": border("errors units", basics=False),
+    "eflib.home": border("errors units env", basics=False),
     "eflib.scheduling": border("errors", "numpy", basics=False, is_pure=True),
     "eflib.store": border("", "filelock"),
     "eflib.store.tcp": border("", "torch"),
@@ -52,14 +53,14 @@ BORDERS = {
     "eflib.coordinator": border("scheduling store profiler", "filelock psutil"),
     "eflib.agent": border("store", "torch filelock psutil"),
     "eflib.trainer": border("store", "torch numpy"),
-    "eflib.profiler": border("scheduling", "numpy"),
+    "eflib.profiler": border("scheduling profiles", "numpy"),
     "eflib.profiles": border("scheduling"),
     "eflib.simulator": border("scheduling profiles", "numpy"),
     "eflib.simulator.plots": border("scheduling profiles", "numpy matplotlib"),
     "eflib.simulator.policies": border("scheduling profiles", "numpy scipy"),
     "eflib.models": border("", "torch", basics=False),
     "eflib.launcher": border(
-        "agent coordinator models profiler profiles scheduling simulator store trainer",
+        "__version__ agent coordinator models profiler profiles scheduling simulator store trainer",
         "fire rich psutil torch filelock numpy matplotlib",
     ),
 }
