@@ -306,7 +306,10 @@ class Coordinator:
     def _check_idle(self, now: float) -> None:
         if not self._plane.is_idle():
             self._idle_since = now
-        elif self._managed and now - self._idle_since > timeouts.IDLE:
+            return
+        # Whoever started it brings a job as soon as an agent is up, which takes a while.
+        bound = timeouts.IDLE if self._plane.jobs else timeouts.FIRST_JOB
+        if self._managed and now - self._idle_since > bound:
             self._stop.set()
 
     def _say_goodbye(self) -> None:

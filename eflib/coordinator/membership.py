@@ -62,6 +62,7 @@ class Membership:
         standby: GPUs on which workers should be made ready, to join later.
         known: Generations by number.
         ending: ``pause`` or ``stop`` when the workers should go, else empty.
+        is_over: Training has ended by its own account: workers go by themselves.
     """
 
     job: str
@@ -76,6 +77,7 @@ class Membership:
     num_started: int = 0
     ending: str = ""
     reason: str = ""
+    is_over: bool = False
 
     # What happened -------------------------------------------------------------------------------
 
@@ -132,7 +134,7 @@ class Membership:
         Call ``proposal`` afterwards for the generation to make.
         """
         changed = self._dismiss(now)
-        if not self.ending:
+        if not self.ending and not self.is_over:
             changed = self._start_missing(now) or changed
         return changed
 
@@ -174,7 +176,7 @@ class Membership:
         self, now: float, is_free: Callable[[Gpu], bool], endpoint: Endpoint
     ) -> Generation | None:
         """Return the generation to make now, or None."""
-        members = self._members(now, is_free)
+        members = None if self.is_over and not self.ending else self._members(now, is_free)
         if members is None:
             return None
         host, port = endpoint(members[0].gpu.node) if members else ("", 0)

@@ -393,6 +393,7 @@ class ControlPlane:
         if job is None or not job.is_live or job.measuring is not None:
             return
         job.finished_step = int(message["step"])
+        job.members.is_over = True
         job.tell(now, f"training ended at step {job.finished_step}")
         if job.job in self.scheduler.jobs():
             self.schedule((core.JobEnded(job.job),), now)  # its future is free for others

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psutil
@@ -23,7 +23,7 @@ from eflib.store.secret import load_or_create_key
 from eflib.store.signed import SignedStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -94,10 +94,13 @@ def ensure_running(home: Path, *, store_url: str, slots: int | None) -> None:
     store = SignedStore(open_store(store_url), load_or_create_key(places.key_file(home)))
     try:
         with _starting(home):
+            waits = []
             if not is_coordinator_alive(home):
-                _start_coordinator(home, store_url)
+                waits.append(_start_coordinator(home, store_url))
             if not find_agent(store):
-                _start_agent(home, store_url, slots)
+                waits.append(_start_agent(home, store_url, slots, store))
+            for wait in waits:
+                wait()
     finally:
         store.close()
 
@@ -114,35 +117,39 @@ def _starting(home: Path) -> Iterator[None]:
         ) from None
 
 
-def _start_coordinator(home: Path, store_url: str) -> None:
+def _start_coordinator(home: Path, store_url: str) -> Callable[[], None]:
+    """Start a coordinator; the returned call waits until it is up."""
     log = places.coordinator_log(home)
     process = _start("eflib.coordinator", ["--store", store_url, "--managed"], home, log)
-    end = time.monotonic() + timeouts.START
-    while not is_coordinator_alive(home):
-        _check(process, "coordinator", log, end)
-        time.sleep(0.01)
+    return partial(_wait, partial(is_coordinator_alive, home), process, "coordinator", log)
 
 
-def _start_agent(home: Path, store_url: str, slots: int | None) -> None:
-    """Start an agent; it registers within seconds, and jobs wait for it until then."""
+def _start_agent(
+    home: Path, store_url: str, slots: int | None, store: SignedStore
+) -> Callable[[], None]:
+    """Start an agent; the returned call waits until it is registered."""
     node = socket.gethostname()
     log = places.agent_log(home, node)
     words = ["--store", store_url, "--key-file", str(places.key_file(home)), "--node", node]
     words += ["--home", str(home), "--managed"]
     if slots is not None:
         words += ["--slots", str(slots)]
-    store = SignedStore(open_store(store_url), load_or_create_key(places.key_file(home)))
     process = _start("eflib.agent", words, home, log)
+
+    def is_up() -> bool:
+        record = store.fetch(keys.node_record(node))
+        return record is not None and record.get("pid") == process.pid
+
+    return partial(_wait, is_up, process, "agent", log)
+
+
+def _wait(
+    is_up: Callable[[], bool], process: subprocess.Popen[bytes], what: str, log: Path
+) -> None:
     end = time.monotonic() + timeouts.START
-    try:
-        while True:
-            record = store.fetch(keys.node_record(node))
-            if record is not None and record.get("pid") == process.pid:
-                return
-            _check(process, "agent", log, end)
-            time.sleep(0.01)
-    finally:
-        store.close()
+    while not is_up():
+        _check(process, what, log, end)
+        time.sleep(0.01)
 
 
 def _start(module: str, words: list[str], home: Path, log: Path) -> subprocess.Popen[bytes]:
@@ -177,11 +184,3 @@ def _check(process: subprocess.Popen[bytes], what: str, log: Path, end: float) -
 
 def _tail(log: Path, num_lines: int = 5) -> list[str]:
     return log.read_text(errors="replace").splitlines()[-num_lines:]
-
-
-def wait_until_ended(home: Path) -> None:
-    """Wait, within a bound, until the coordinator that was released has ended."""
-    end = time.monotonic() + timeouts.START
-    while is_coordinator_alive(home) and time.monotonic() < end:
-        time.sleep(0.02)
-    logging.getLogger(__name__).debug("the coordinator of %s has ended", home)

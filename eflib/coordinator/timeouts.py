@@ -26,6 +26,8 @@ MEASURING = 60.0
 """One world size in a profiling run; then the run ends with what was measured before."""
 IDLE = 10.0
 """A coordinator that eflaunch started, for work; then it ends, and its agent with it."""
+FIRST_JOB = 90.0
+"""The same, before its first job: an agent is being started meanwhile."""
 REPLY = 20.0
 """A client, for the coordinator's answer; then it says that none came."""
 START = 60.0
