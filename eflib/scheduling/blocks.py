@@ -19,13 +19,18 @@ def aligned_starts(exponent: int, width: int) -> int:
     return starts
 
 
+def _width(free: int) -> int:
+    """Return a power of two beyond the highest position: few values, so that they are kept."""
+    return 1 << free.bit_length().bit_length()
+
+
 def free_starts(free: int, exponent: int) -> list[int]:
     """Return, per exponent from 0 to ``exponent``, the starts of all wholly free aligned blocks."""
-    width = free.bit_length()
+    width = _width(free)
     levels = [free]
     for e in range(1, exponent + 1):
         below = levels[-1]
-        levels.append(below & (below >> (1 << (e - 1))) & aligned_starts(e, width))
+        levels.append(below and below & (below >> (1 << (e - 1))) & aligned_starts(e, width))
     return levels
 
 
@@ -56,21 +61,21 @@ def best_fit(free: int, exponent: int, *, low: bool) -> int:
         exponent: Log2 of the block's size.
         low: Take the lowest of equals; else the highest.
     """
-    top = max(free.bit_length().bit_length(), exponent + 1)
-    levels = free_starts(free, top)
-    if not levels[exponent]:
+    levels = free_starts(free, exponent)
+    whole = levels[exponent]
+    if not whole:
         return 0
-    for e in range(exponent, top + 1):
-        whole = levels[e]
-        if e < top:
-            parents = levels[e + 1]
-            whole &= ~(parents | (parents << (1 << e)))
-        if whole:
-            if low:
-                return block((whole & -whole).bit_length() - 1, exponent)
-            start = whole.bit_length() - 1 + (1 << e) - (1 << exponent)
-            return block(start, exponent)
-    return 0
+    width = _width(free)
+    size, e = 1 << exponent, exponent
+    while True:
+        parents = whole & (whole >> (1 << e)) & aligned_starts(e + 1, width)
+        alone = whole & ~(parents | (parents << (1 << e)))
+        if alone:
+            break
+        whole, e = parents, e + 1
+    if low:
+        return block((alone & -alone).bit_length() - 1, exponent)
+    return block(alone.bit_length() - 1 + (1 << e) - size, exponent)
 
 
 def enclosing(mask: int, exponent: int) -> int:

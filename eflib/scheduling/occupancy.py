@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from eflib.scheduling.blocks import best_fit, free_starts
 from eflib.scheduling.plan import SAME_INSTANT, Row, Segment
 
 Periods = Sequence[tuple[float, int]]
 """``(start, available positions)``, ascending, the first at the present."""
+
+
+_time = itemgetter(0)
 
 
 class Occupancy:
@@ -30,38 +34,38 @@ class Occupancy:
 
     def __init__(self, periods: Periods, rows: Iterable[Row]) -> None:
         now = periods[0][0]
-        flips: dict[float, int] = {start: 0 for start, _ in periods}
-        sizes: dict[float, int] = {}
+        changes: list[tuple[float, int, int]] = [(start, 0, 0) for start, _ in periods]
         for row in rows:
             for start, end, mask, size in row:
                 if end > now:
-                    begin = start if start > now else now
-                    flips[begin] = flips.get(begin, 0) ^ mask
-                    sizes[begin] = sizes.get(begin, 0) + size
+                    changes.append((start if start > now else now, mask, size))
                     if end < math.inf:
-                        flips[end] = flips.get(end, 0) ^ mask
-                        sizes[end] = sizes.get(end, 0) - size
+                        changes.append((end, mask, -size))
+        changes.sort(key=_time)
         self.times: list[float] = []
         self.free: list[int] = []
         self.clash = False
         taken, period, held = 0, 0, 0
-        ordered = sorted(flips)
-        for number, time in enumerate(ordered):
-            taken ^= flips[time]
-            held += sizes.get(time, 0)
-            while period + 1 < len(periods) and periods[period + 1][0] <= time:
-                period += 1
-            free = periods[period][1] & ~taken
-            follows = ordered[number + 1] if number + 1 < len(ordered) else math.inf
-            if follows - time > SAME_INSTANT and (
-                taken.bit_count() != held or taken & ~periods[period][1]
-            ):
-                self.clash = True
-            if self.times and time - self.times[-1] <= SAME_INSTANT:
-                self.free[-1] = free
-            else:
+        at = -math.inf
+        available = periods[0][1]
+        for time, mask, size in changes:
+            if time - at > SAME_INSTANT:
+                if self.times:
+                    self._close(taken, held, available)
+                at = time
                 self.times.append(time)
-                self.free.append(free)
+                while period + 1 < len(periods) and periods[period + 1][0] <= time + SAME_INSTANT:
+                    period += 1
+                available = periods[period][1]
+            taken ^= mask
+            held += size
+        self._close(taken, held, available)
+
+    def _close(self, taken: int, held: int, available: int) -> None:
+        """Note what is free in the newest column."""
+        self.free.append(available & ~taken)
+        if taken.bit_count() != held or taken & ~available:
+            self.clash = True
 
     def split(self, time: float) -> int:
         """Make ``time`` a column border and return the column that starts there."""

@@ -73,6 +73,8 @@ class SpareGpus:
         exponent = self._next_exponent(job)
         if exponent is None:
             return False
+        if not self._could_pay(job, exponent):
+            return False
         occupancy = self._occupancy
         usable = occupancy.free[0] | self._held_next(job)
         if usable.bit_count() < 1 << exponent or not best_fit(usable, exponent, low=True):
@@ -90,6 +92,17 @@ class SpareGpus:
                 break
         occupancy.flip(job.row)
         return taken
+
+    def _could_pay(self, job: Job, exponent: int) -> bool:
+        """True unless the gain would be too small even if the GPUs stayed to the end."""
+        settings = self._settings
+        if job.finish == math.inf:
+            return True
+        cost = settings.rescale_cost if job.mask else settings.cost_of_start
+        if job.mask.bit_count() == 1 << exponent:
+            cost = 0.0
+        soonest = self._now + cost + work_to_plan(job, settings) / job.rate(1 << exponent)
+        return soonest < job.finish - settings.hysteresis * settings.rescale_cost - SAME_INSTANT
 
     def _candidates(self, job: Job, exponent: int) -> list[int]:
         """Return blocks to try: around what the job holds, then the longest free, then any."""

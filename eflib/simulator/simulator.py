@@ -79,6 +79,7 @@ class _Run:
         self._policy, self._settings = policy, settings
         self._live: dict[str, SimulatedJob] = {}
         self._finish: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
         self._owner: dict[int, str] = {}
         self._outcomes: dict[str, JobOutcome] = {}
         self.changes: list[Change] = []
@@ -130,7 +131,7 @@ class _Run:
                 if job.gpus:
                     working = min(span, now - job.ready_at)
                     if working > 0:
-                        job.steps_left -= job.curve.throughput(len(job.gpus)) * working
+                        job.steps_left -= self._rates[job.job_id] * working
                     job.gpu_seconds += len(job.gpus) * span
         self._now = max(now, self._now)
 
@@ -191,5 +192,6 @@ class _Run:
             job.started_at = time if job.started_at is None else job.started_at
             job.changes += 1
             rate = job.curve.throughput(len(gpus))
+            self._rates[job.job_id] = rate
             self._finish[job.job_id] = job.ready_at + max(job.steps_left, 0.0) / rate
         self.changes.append(Change(time, job.job_id, gpus))
