@@ -1,0 +1,97 @@
+"""Where the nodes of a torchrun job meet: its keys in an eflib store, signed.
+
+| key, below ``rendezvous/<run>/`` | written by | holds |
+|---|---|---|
+| ``nodes/<node>`` | that node | ``beat, waiting, host, address`` |
+| ``generations/<g>`` | one node, by compare-and-set on absence | ``members``: the nodes by rank |
+| ``stores/<g>`` | rank 0 of g | ``host, port`` of its store for the process groups |
+| ``closed`` | any node | that no further generation will be formed |
+
+A torchrun job is not a job of the coordinator's, so its keys are spelled here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from eflib.store import keys
+
+if TYPE_CHECKING:
+    from eflib.store import SignedStore
+
+    Message = dict[str, Any]
+    Nodes = dict[str, Message]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One formed generation; number 0, without members, stands before the first."""
+
+    number: int = 0
+    members: tuple[str, ...] = ()
+
+
+class Meeting:
+    """One run's keys.
+
+    Args:
+        store: The store.
+        run: What torchrun was given as ``--rdzv-id``.
+    """
+
+    def __init__(self, store: SignedStore, run: str) -> None:
+        self._store = store
+        self._prefix = f"rendezvous/{quote(run, safe='')}/"
+
+    def nodes(self) -> Nodes:
+        """Return every node's own words."""
+        found = {}
+        for key in self._store.list(f"{self._prefix}nodes/"):
+            words = self._store.fetch(key)
+            if words is not None:
+                found[keys.last_part(key)] = words
+        return found
+
+    def say(self, node: str, words: Message) -> None:
+        """Write a node's own words."""
+        self._store.put(f"{self._prefix}nodes/{node}", words)
+
+    def leave(self, node: str) -> None:
+        """Take a node's words away."""
+        self._store.delete(f"{self._prefix}nodes/{node}")
+
+    def newest(self) -> Generation:
+        """Return the newest generation."""
+        names = self._store.list(f"{self._prefix}generations/")
+        record = self._store.fetch(names[-1]) if names else None
+        if record is None:
+            return Generation()
+        return Generation(int(keys.last_part(names[-1])), tuple(record["members"]))
+
+    def form(self, generation: Generation) -> bool:
+        """Make a generation if nobody has made one with this number."""
+        key = f"{self._prefix}generations/{generation.number:08d}"
+        return self._store.claim(key, {"members": list(generation.members)})
+
+    def publish_store(self, generation: int, host: str, port: int) -> None:
+        """Say where the store of a generation is."""
+        self._store.put(f"{self._prefix}stores/{generation}", {"host": host, "port": port})
+
+    def find_store(self, generation: int) -> tuple[str, int] | None:
+        """Return where the store of a generation is, or None so far."""
+        found = self._store.fetch(f"{self._prefix}stores/{generation}")
+        return None if found is None else (str(found["host"]), int(found["port"]))
+
+    def is_closed(self) -> bool:
+        """Tell whether the run has been closed."""
+        return self._store.fetch(f"{self._prefix}closed") is not None
+
+    def close(self, node: str) -> None:
+        """Close the run."""
+        self._store.put(f"{self._prefix}closed", {"by": node})
+
+    def reopen(self) -> None:
+        """Open a closed run again, for its next use."""
+        self._store.delete(f"{self._prefix}closed")
