@@ -33,8 +33,6 @@ def guarded(act: Callable[[], int]) -> int:
     An expected error is rendered on standard error, its last line last. A signal ends without a
     traceback as 128 + its number. Everything else is a fault of ours: traceback, exit 70.
     """
-    # Torch's C++ side writes stack traces about every broken connection; ours are one line.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     try:
         with _signals_raise():
             status = act()

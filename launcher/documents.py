@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Document = dict[str, Any]
+_TORCH_LOG_LEVEL = "TORCH_CPP_LOG_LEVEL"
 
 
 class UnknownJobError(UsageError):
@@ -111,7 +115,24 @@ def open_cluster(store: str | None) -> Cluster:
         StoreError: Its store or the state folder cannot be used.
     """
     home = make_home(home_folder())
-    return Cluster(home, store or default_store_url(home))
+    url = store or default_store_url(home)
+    if url.startswith("tcp:"):
+        _load_torch_quietly()
+    return Cluster(home, url)
+
+
+def _load_torch_quietly() -> None:
+    """Load torch without its stack traces about every broken connection: our errors are a line.
+
+    It asks the environment once, while it is loaded. Nothing that we start should see that.
+    """
+    if _TORCH_LOG_LEVEL in os.environ or "torch" in sys.modules:
+        return
+    os.environ[_TORCH_LOG_LEVEL] = "FATAL"
+    try:
+        importlib.import_module("eflib.store.tcp")
+    finally:
+        del os.environ[_TORCH_LOG_LEVEL]
 
 
 def _lives(pid: object) -> bool:

@@ -109,6 +109,8 @@ def submit(kind: str, asked: LaunchRequest, message: dict[str, Any], screen: Scr
 
     with services.turn(cluster):
         start()
+        if cluster.coordinator() is None:
+            start()  # it was idle for so long, while its agent came up, that it ended
         _warn_of_slots(asked, cluster, screen)
         asker = services.client(cluster)
         job_id = str(asker.request(kind, **message)["job"])

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 """How often progress is told where it cannot be drawn over."""
+SAME_SECONDS = 60.0
+"""How often when there is none: just to say that somebody still follows."""
 
 
 class Screen:
@@ -38,7 +40,7 @@ class Screen:
         self._clock = clock
         self._console = Console(file=err, highlight=False, soft_wrap=True)
         self._is_drawn = False
-        self._last_told = ("", -PLAIN_SECONDS)
+        self._last_told = ("", "", 0.0)
         self._last_drawn = ""
 
     def say(self, text: str, *, style: str = "") -> None:
@@ -61,9 +63,10 @@ class Screen:
             self._draw(text)
             return
         sign = f"{status.get('state')} {status.get('world_size')} {status.get('generation')}"
-        last_sign, last_time = self._last_told
-        if sign != last_sign or self._clock() - last_time >= PLAIN_SECONDS:
-            self._last_told = (sign, self._clock())
+        last_sign, last_text, last_time = self._last_told
+        pause = SAME_SECONDS if text == last_text else PLAIN_SECONDS
+        if sign != last_sign or self._clock() - last_time >= pause:
+            self._last_told = (sign, text, self._clock())
             self.say(text)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from eflib.units import format_deadline, format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+PIPE_WIDTH = 1000
 Document = dict[str, Any]
 _COLUMNS = ("job", "name", "state", "workers", "step", "steps/s", "deadline", "slack", "reason")
 _MOMENTS = ("submitted", "started", "ended", "deadline", "projected_finish", "earliest_deadline")
@@ -111,7 +112,6 @@ def _table(*columns: str) -> Table:
 
 
 def _print(table: Table) -> None:
-    console = Console(file=sys.stdout, highlight=False, markup=False)
     # In a pipe there is no width to keep to: a row stays on one line.
-    width = None if console.is_terminal else 400
-    console.print(table, width=width, soft_wrap=not console.is_terminal)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    Console(file=sys.stdout, highlight=False, markup=False, width=width).print(table)

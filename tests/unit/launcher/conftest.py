@@ -1,5 +1,7 @@
 """A cluster that exists only as documents, and commands run as a person runs them."""
 
+import socket
+
 import pytest
 
 from eflib.launcher import documents, efctl, eflaunch, services
@@ -155,3 +157,9 @@ def a_status():
         }
 
     return make
+
+
+@pytest.fixture
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]

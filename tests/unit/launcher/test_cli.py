@@ -87,3 +87,15 @@ def test_each_entry_prints_help_without_loading_torch(module):
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "eflib.launcher.arguments" in imported
     assert not imported & {"torch", "numpy", "rich.console", "psutil"}
+
+
+def test_a_tcp_store_that_is_not_there_is_one_line_and_exit_5(free_port):
+    code = (
+        "import sys; from eflib.store import tcp; tcp.TcpStore.__init__.__kwdefaults__.update("
+        "connect_seconds=0.2); from eflib.launcher import efctl; sys.exit(efctl.main())"
+    )
+    done = python(code, "list", "--store", f"tcp://127.0.0.1:{free_port}", text=True)
+    assert done.returncode == 5
+    *_, hint, last = done.stderr.splitlines()
+    assert last == f"error[store]: cannot reach 127.0.0.1:{free_port} (refused) after 0.2 s"
+    assert hint.startswith("hint: see that the coordinator's store runs there")

@@ -66,7 +66,8 @@ def test_status_of_all_shows_those_that_have_not_ended(run, jobs, a_status):
     assert run("efctl status").out.startswith("no job runs or waits")
 
 
-def test_list_shows_all_in_rows_that_stay_whole(run, jobs):
+def test_list_shows_all_in_rows_that_stay_whole(run, jobs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
     header, *rows = run("efctl list").out.splitlines()
     assert header.split() == [
         *("job", "name", "state", "workers", "step", "steps/s", "deadline", "slack", "reason")

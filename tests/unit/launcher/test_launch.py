@@ -247,3 +247,12 @@ def test_another_eflaunch_that_never_submits_is_waited_for_within_a_bound(
         "error[coordinator-unreachable]: waited 0.01 s for another eflaunch to submit its job"
     )
     assert "fuser" in ran.err
+
+
+def test_a_coordinator_that_ended_before_the_job_came_is_started_again(
+    run, script, following, a_status
+):
+    following.record = None
+    following.statuses = [a_status(state="SUCCEEDED")]
+    assert run("eflaunch --slots 2 train.py").status == 0
+    assert following.started == [2, 2]

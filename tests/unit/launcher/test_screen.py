@@ -46,6 +46,13 @@ def test_elsewhere_progress_is_a_line_now_and_then(plain, seconds, a_status):
     )
 
 
+def test_elsewhere_progress_that_stands_still_is_told_less_often(plain, seconds, a_status):
+    for now in range(0, 125, 5):
+        seconds.now = float(now)
+        plain.progress(a_status(steps_per_s=None))
+    assert plain._err.getvalue() == 3 * "digits: step 120/600, 4 workers\n"
+
+
 def test_elsewhere_a_change_of_size_is_told_at_once(plain, a_status):
     plain.progress(a_status(state="PENDING", world_size=0, reason="no GPU is free"))
     plain.progress(a_status(world_size=2, steps_per_s=None))
