@@ -13,12 +13,15 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import psutil
 
 from eflib.agent import lineage
 from eflib.agent.timeouts import SNAPSHOT_SECONDS, SWEEP_SECONDS
+
+_REST = 100.0  # times as long as it looks, the guardian rests: on a node with many processes
 
 
 class Guardian:
@@ -101,9 +104,12 @@ def _watch(agent: int) -> list[psutil.Process]:
     The tag finds all but those who cleared their environment; these are found if they were seen.
     """
     known: set[psutil.Process] = set()
-    while not select.select([0], [], [], SNAPSHOT_SECONDS)[0]:
+    pause = SNAPSHOT_SECONDS
+    while not select.select([0], [], [], pause)[0]:
+        begin = time.monotonic()
         known = {process for process in known if _is_alive(process)}
         known.update(lineage.descendants([agent]))
+        pause = max(SNAPSHOT_SECONDS, _REST * (time.monotonic() - begin))
     known = {process for process in known if process.pid != os.getpid()}
     return sorted(known, key=lambda process: process.pid)
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 TAG = "EFLIB_AGENT"
 """The variable that holds an agent's tag in the environment of all that descend from it."""
 
+TRACKER_SECONDS = 3.0
+"""How long multiprocessing's resource trackers may take to clean up, in seconds."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _RETRY_SECONDS = 0.02
@@ -82,7 +85,9 @@ def tagged(tag: str) -> Family:
 def end_all(find: Callable[[], Family], *, seconds: float) -> list[int]:
     """Kill what ``find`` returns, again and again until it returns nothing.
 
-    A process can be born while its family is being killed; so one round is never enough.
+    A process can be born while its family is being killed; so one round is never enough. Trackers
+    of multiprocessing are spared for a while: they end when those whose semaphores and shared
+    memory they track have ended, and clean up after them.
 
     Args:
         find: Called before each round.
@@ -91,15 +96,17 @@ def end_all(find: Callable[[], Family], *, seconds: float) -> list[int]:
     Returns:
         The pids that outlived the bound: processes in uninterruptible sleep.
     """
-    end = time.monotonic() + seconds
+    begin = time.monotonic()
     while True:
         doomed = find()
         if not doomed:
             return []
+        is_patient = time.monotonic() < begin + TRACKER_SECONDS
         for process in doomed:
             with suppress(psutil.Error):
-                process.kill()
-        if time.monotonic() >= end:
+                if not (is_patient and is_tracker(process)):
+                    process.kill()
+        if time.monotonic() >= begin + seconds:
             return [process.pid for process in doomed]
         time.sleep(_RETRY_SECONDS)
 
@@ -114,6 +121,11 @@ def end_tagged(tag: str, *, seconds: float, known: Callable[[], Family] = list) 
         return [process for process in {*roots, *below} if process.pid != mine]
 
     return end_all(find, seconds=seconds)
+
+
+def is_tracker(process: psutil.Process) -> bool:
+    """Tell whether a process is a resource tracker of multiprocessing."""
+    return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
 
 
 def signal_group(leader: int, number: signal.Signals) -> bool:

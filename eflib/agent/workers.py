@@ -38,7 +38,7 @@ class Workers:
         self._pool = pool
         self._helper = helper
         self._running: dict[str, WorkerContext] = {}
-        self._may_have_orphans = False
+        self._orphaned_since: float | None = None
 
     def start(self, order: Order) -> int:
         """Start a worker; returns its pid.
@@ -76,7 +76,7 @@ class Workers:
             ends.append((worker, exits.observed(running.pid, code, running.order.error_file)))
             del self._running[worker]
             running.release()
-            self._may_have_orphans = True
+            self._orphaned_since = time.monotonic()
         return ends
 
     def end_orphans(self) -> None:
@@ -85,13 +85,16 @@ class Workers:
         Orphans of a living worker stay with it (see ``worker.main``). So what has become a child of
         the agent, in a session that is not the agent's, belongs to a worker that has ended.
         """
-        if self._may_have_orphans:
+        if self._orphaned_since is not None:
             orphans = self._orphans()
-            self._may_have_orphans = bool(orphans)
+            is_patient = time.monotonic() < self._orphaned_since + lineage.TRACKER_SECONDS
             for orphan in orphans:
                 with suppress(psutil.Error, ChildProcessError):
-                    orphan.kill()
                     os.waitpid(orphan.pid, os.WNOHANG)
+                    if not (is_patient and lineage.is_tracker(orphan)):
+                        orphan.kill()
+            if not orphans:
+                self._orphaned_since = None
 
     def _orphans(self) -> list[psutil.Process]:
         own = {running.pid for running in self._running.values()} | {self._helper()}
