@@ -88,7 +88,7 @@ class Follower:
         for status in self._updates():
             if wording.is_decided(status):
                 self._screen.close()
-                if status.get("state") != "REJECTED":
+                if not wording.has_ended(status) or status.get("state") == "SUCCEEDED":
                     self._screen.say(wording.decision(status, now=self._clock.now()), style="bold")
                 return status
             self._screen.progress(status)
@@ -105,7 +105,8 @@ class Follower:
         ended_at = math.inf
         for status in self._updates():
             now = self._clock.monotonic()
-            if wording.has_ended(status):
+            ended = wording.has_ended(status)
+            if ended:
                 ended_at = min(ended_at, now)
             left = wording.has_left(status) or now - ended_at > LEAVE_SECONDS
             self._pass_on(status, is_last=left)
@@ -113,7 +114,8 @@ class Follower:
             if left:
                 self._screen.close()
                 return status
-            self._screen.progress(status)
+            if not ended:
+                self._screen.progress(status)
         raise AssertionError("updates never end")
 
     def until_ended_within(self, seconds: float) -> Status | None:

@@ -20,6 +20,7 @@ Document = dict[str, Any]
 _COLUMNS = ("job", "name", "state", "workers", "step", "steps/s", "deadline", "slack", "reason")
 _MOMENTS = ("submitted", "started", "ended", "deadline", "projected_finish", "earliest_deadline")
 _DURATIONS = ("slack_s",)
+_LABELS = {"slack_s": "slack", "steps_per_s": "steps/s"}
 
 
 def print_json(facts: object) -> None:
@@ -66,10 +67,11 @@ def print_curve(curve: Document) -> None:
 
 def print_facts(facts: Document, names: Iterable[str]) -> None:
     """Print facts, one on a line, as a person reads them; those that are not known are left out."""
-    shown = [(name, readable(name, facts[name])) for name in names if facts.get(name) is not None]
-    width = max((len(name) for name, _ in shown), default=0)
-    for name, text in shown:
-        print(f"{name.replace('_', ' '):<{width}}  {text}")
+    known = [name for name in names if facts.get(name) not in (None, "")]
+    shown = [(_LABELS.get(name, name.replace("_", " ")), facts[name], name) for name in known]
+    width = max((len(label) for label, _, _ in shown), default=0)
+    for label, value, name in shown:
+        print(f"{label:<{width}}  {readable(name, value)}")
 
 
 def readable(name: str, value: object) -> str:

@@ -53,7 +53,8 @@ def test_status_for_a_person_begins_with_where_it_stands(run, jobs):
     out = run("efctl status digits").out
     assert out.splitlines()[0] == "digits: step 120/600, 4 workers, 31.2 steps/s, slack 1m"
     assert "deadline  2033-" in out
-    assert "slack s   1m\n" in out
+    assert "slack     1m\n" in out
+    assert "reason" not in out
 
 
 def test_status_of_all_shows_those_that_have_not_ended(run, jobs, a_status):

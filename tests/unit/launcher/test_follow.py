@@ -70,10 +70,17 @@ def test_the_decision_is_told_when_the_job_leaves_profiling(make, a_status):
     ]
 
 
-def test_a_refusal_is_left_to_the_caller(make, a_status):
-    follower = make(Source(a_status(state="REJECTED")))
-    assert follower.until_decided()["state"] == "REJECTED"
+@pytest.mark.parametrize("state", ["REJECTED", "FAILED", "CANCELLED"])
+def test_what_is_no_admission_is_left_to_the_caller(make, a_status, state):
+    follower = make(Source(a_status(state=state)))
+    assert follower.until_decided()["state"] == state
     assert follower.err() == []
+
+
+def test_the_admission_of_a_job_that_is_done_already_is_told(make, a_status):
+    follower = make(Source(a_status(state="SUCCEEDED")))
+    follower.until_decided()
+    assert follower.err() == ["digits admitted as best effort"]
 
 
 def test_lines_of_rank_0_and_rescales_are_passed_on(make, a_status, tmp_path):
@@ -98,7 +105,9 @@ def test_the_last_worker_of_a_job_that_ended_is_waited_for(make, a_status):
     source = Source(
         a_status(state="FAILED", workers=workers, updated=1), a_status(state="FAILED", updated=2)
     )
-    assert make(source).until_ended()["updated"] == 2
+    follower = make(source)
+    assert follower.until_ended()["updated"] == 2
+    assert follower.err() == []
 
 
 def test_a_worker_that_does_not_leave_is_waited_for_within_a_bound(make, a_status, fake_time):

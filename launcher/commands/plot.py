@@ -1,0 +1,52 @@
+"""``efctl plot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eflib.errors import UsageError
+from eflib.simulator.plots import KINDS, draw
+from eflib.simulator.results import RunResult, load
+
+
+def command(kind: str, folder: str, *, policies: str | None = None, out: str | None = None) -> None:
+    """Draw what simulations found, as PNG and SVG.
+
+    allocation: who held which GPU when, a figure for each run. satisfaction: deadlines met by
+    policy and trace. cluster-size, best-effort: the same by size of the cluster, by share of
+    best-effort jobs. efficiency: of the cluster over time.
+
+    Args:
+        kind: allocation, satisfaction, cluster-size, best-effort or efficiency.
+        folder: A run as efctl simulate --out writes it, or any folder above several.
+        policies: Only runs of these, as in elasticflow,edf.
+        out: The figure's path, its ending aside; by default named after its kind.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"no figure named {kind!r}", hint=f"there are {', '.join(KINDS)}")
+    runs = _runs(Path(folder), set(policies.split(",")) if policies else None)
+    place = Path(out or kind)
+    if kind == "allocation" and len(runs) > 1:
+        figures = [([run], place.with_name(f"{place.stem}-{_name(run)}")) for run in runs]
+    else:
+        figures = [(runs, place)]
+    for drawn, path in figures:
+        for file in draw(kind, drawn, path):
+            print(file)
+
+
+def _runs(folder: Path, policies: set[str] | None) -> list[RunResult]:
+    """Return the runs in and below a folder."""
+    found = [load(file.parent) for file in sorted(folder.rglob("summary.json"))]
+    runs = [run for run in found if policies is None or run.policy in policies]
+    if not runs:
+        known = ", ".join(sorted({run.policy for run in found}))
+        raise UsageError(
+            f"no simulated run in {folder}" + (" of these policies" if known else ""),
+            hint=f"there are {known}" if known else "efctl simulate --out DIR writes one",
+        )
+    return runs
+
+
+def _name(run: RunResult) -> str:
+    return f"{run.policy}-{run.trace}-{run.num_gpus}".replace("+", "-")
