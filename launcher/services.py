@@ -10,6 +10,7 @@ import socket
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+import psutil
 from filelock import FileLock, Timeout
 
 from eflib.errors import CoordinatorUnreachableError, EflibError
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 TURN_SECONDS = 120.0
 """How long other commands may take to start a coordinator and submit, or to let one go."""
-AGENT_SECONDS = 15.0
-"""How long an idle agent may take to end after its coordinator: it looks once a second."""
+RELEASE_SECONDS = 15.0
+"""How long an idle coordinator and agent may take to end: the agent looks once a second."""
 
 
 class Asker(Protocol):
@@ -88,14 +89,23 @@ def release(cluster: Cluster) -> None:
     record = cluster.coordinator()
     if record is None or not record.get("managed"):
         return
+    here = socket.gethostname()
+    local = [record, *cluster.nodes()]
+    processes = [int(one["pid"]) for one in local if one.get("host") == here and one.get("pid")]
     with suppress(EflibError), turn(cluster):
-        if client(cluster).request("release", timeout=AGENT_SECONDS).get("stops"):
-            here = socket.gethostname()
+        if client(cluster).request("release", timeout=RELEASE_SECONDS).get("stops"):
             wait_for(
-                lambda: (
-                    cluster.coordinator() is None
-                    and all(node.get("host") != here for node in cluster.nodes())
-                ),
-                timeout=AGENT_SECONDS,
+                lambda: not any(_ends_by_itself(pid) for pid in processes),
+                timeout=RELEASE_SECONDS,
                 what="coordinator and agent to end",
             )
+
+
+def _ends_by_itself(pid: int) -> bool:
+    """Tell whether a process runs that was started to end when there is nothing to do."""
+    try:
+        process = psutil.Process(pid)
+        is_managed = "--managed" in process.cmdline()
+        return is_managed and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

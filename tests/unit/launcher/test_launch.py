@@ -1,7 +1,9 @@
 """eflaunch from the words to the exit status, against a coordinator that is a list of documents."""
 
 import json
+import socket
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -192,32 +194,44 @@ def test_help_version_and_no_words_at_all(run):
     assert run("eflaunch --dry-run -h train.py").status == 0
 
 
-def end_when_released(following):
-    """Let the coordinator end as soon as it is let go."""
-    following.record = {"managed": True}
-    request = following.request
+class FakeProcess:
+    """What psutil tells of a process; it ends after so many looks."""
 
-    def releasing(kind, **fields):
-        answer = request(kind, **fields)
-        if kind == "release":
-            following.record = None
-        return answer
+    looks = 0
 
-    following.request = releasing
+    def __init__(self, pid):
+        FakeProcess.looks -= 1
+        if FakeProcess.looks < 0:
+            raise psutil.NoSuchProcess(pid)
+
+    def cmdline(self):
+        return ["python", "--managed"]
+
+    def status(self):
+        return psutil.STATUS_SLEEPING
 
 
-def test_a_coordinator_that_eflaunch_started_is_let_go_at_the_end(run, script, following, a_status):
-    end_when_released(following)
-    following.statuses = [a_status(state="SUCCEEDED")]
+@pytest.fixture
+def managed(following, monkeypatch):
+    monkeypatch.setattr(psutil, "Process", FakeProcess)
+    monkeypatch.setattr(FakeProcess, "looks", 3)
+    following.record = {"managed": True, "host": socket.gethostname(), "pid": 1}
+    return following
+
+
+def test_a_coordinator_that_eflaunch_started_is_let_go_and_waited_for(
+    run, script, managed, a_status
+):
+    managed.statuses = [a_status(state="SUCCEEDED")]
     assert run("eflaunch train.py").status == 0
-    assert following.released == 1
+    assert managed.released == 1
+    assert FakeProcess.looks == -1
 
 
-def test_a_detached_job_keeps_its_coordinator(run, script, following, a_status):
-    following.record = {"managed": True}
-    following.statuses = [a_status()]
+def test_a_detached_job_keeps_its_coordinator(run, script, managed, a_status):
+    managed.statuses = [a_status()]
     run("eflaunch --detach train.py")
-    assert following.released == 0
+    assert managed.released == 0
 
 
 def test_a_coordinator_that_was_started_by_hand_stays(run, script, following, a_status):
@@ -227,11 +241,11 @@ def test_a_coordinator_that_was_started_by_hand_stays(run, script, following, a_
 
 
 def test_what_does_not_end_does_not_change_how_the_job_ended(
-    run, script, following, a_status, monkeypatch
+    run, script, managed, a_status, monkeypatch
 ):
-    following.record = {"managed": True}
-    monkeypatch.setattr("eflib.launcher.services.AGENT_SECONDS", 0.01)
-    following.statuses = [a_status(state="FAILED", reason="x")]
+    monkeypatch.setattr(FakeProcess, "looks", 10**9)
+    monkeypatch.setattr("eflib.launcher.services.RELEASE_SECONDS", 0.01)
+    managed.statuses = [a_status(state="FAILED", reason="x")]
     assert run("eflaunch train.py").last_line == "error[worker-failed]: job 'digits' failed: x"
 
 
