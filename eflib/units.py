@@ -152,15 +152,15 @@ def later_deadline(deadline: float, *, now: float) -> float:
     """Return a rounder deadline that leaves a person the time to read and paste it.
 
     A job that is submitted later is done later: the earliest deadline of this moment would be
-    refused again in the next. A minute or a tenth of the way is added, whichever is more (up to an
-    hour), and the sum rounded up.
+    refused again in the next. A minute and a half, in which a cluster can also be started again, or
+    a tenth of the way is added, whichever is more (up to an hour), and the sum rounded up.
 
     Args:
         deadline: The earliest deadline that would be accepted now, in seconds since the epoch.
         now: The present, in seconds since the epoch.
     """
     ahead = max(0.0, deadline - now)
-    later = deadline + min(max(MINUTE, 0.1 * ahead), HOUR)
+    later = deadline + min(max(1.5 * MINUTE, 0.1 * ahead), HOUR)
     step = 10 if ahead < 10 * MINUTE else 60 if ahead < 6 * HOUR else 300
     return float(math.ceil(later / step) * step)
 

@@ -259,7 +259,8 @@ def _unreachable(host: str, port: int, seconds: float, cause: OSError) -> StoreE
         reason = (cause.strerror or str(cause)).lower()
     return StoreError(
         f"cannot reach {_address(host, port)} ({reason}) after {seconds:g} s",
-        hint="see that the coordinator's store runs there, and that no firewall stands between",
+        hint=f"start it there with: python -m eflib.store.server --port {port}; "
+        "if it runs, look for a firewall between",
     )
 
 

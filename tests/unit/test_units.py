@@ -134,8 +134,8 @@ def test_a_duration_is_written_in_its_largest_units(seconds, text):
 @given(st.floats(min_value=0, max_value=1e6))
 def test_an_offered_deadline_leaves_time_to_paste_it(ahead):
     offered = units.later_deadline(NOW + ahead, now=NOW)
-    assert offered >= NOW + ahead + 60
-    assert offered <= NOW + 1.1 * ahead + 60 + 300
+    assert offered >= NOW + ahead + 90
+    assert offered <= NOW + 1.1 * ahead + 90 + 300
     assert offered % 10 == 0
 
 

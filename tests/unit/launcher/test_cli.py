@@ -98,4 +98,4 @@ def test_a_tcp_store_that_is_not_there_is_one_line_and_exit_5(free_port):
     assert done.returncode == 5
     *_, hint, last = done.stderr.splitlines()
     assert last == f"error[store]: cannot reach 127.0.0.1:{free_port} (refused) after 0.2 s"
-    assert hint.startswith("hint: see that the coordinator's store runs there")
+    assert hint.startswith("hint: start it there with: python -m eflib.store.server --port")

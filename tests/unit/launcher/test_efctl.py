@@ -273,3 +273,32 @@ def test_every_word_of_every_command_has_a_text(name):
     taken = interface.interface_of(module.command)
     for word in (*taken.options.values(), *taken.arguments):
         assert word.text.endswith("."), word.name
+
+
+def test_the_coordinator_runs_in_the_foreground(run, monkeypatch, tmp_path):
+    ran_with = {}
+    monkeypatch.setattr(
+        "eflib.launcher.commands.coordinator.run_coordinator",
+        lambda home, **options: ran_with.update(options, home=home),
+    )
+    assert run("efctl coordinator --store /s").status == 0
+    assert ran_with == {"home": tmp_path / "home", "store_url": "/s", "managed": False}
+
+
+def test_the_agent_runs_in_the_foreground(run, monkeypatch, tmp_path):
+    ran_with = {}
+    monkeypatch.setattr(
+        "eflib.launcher.commands.agent.run_agent", lambda **options: ran_with.update(options)
+    )
+    assert run("efctl agent --slots 4 --node n7").status == 0
+    home = tmp_path / "home"
+    assert ran_with == {
+        "store_url": f"file://{home}/store",
+        "key_file": home / "cluster.key",
+        "node": "n7",
+        "slots": 4,
+        "home": home,
+    }
+    assert (home / "cluster.key").exists()
+    ran = run("efctl agent --slots none")
+    assert ran.last_line == ("error[usage]: --slots takes a whole number of at least 1, not 'none'")

@@ -51,7 +51,7 @@ def test_a_refusal_offers_a_deadline_that_can_be_pasted(a_status):
     error = wording.refusal(status, now=NOW)
     assert isinstance(error, InfeasibleError)
     offered = wording.offered_deadline(status, now=NOW)
-    assert offered >= NOW + 660
+    assert offered >= NOW + 690
     text = format_deadline(offered)
     assert error.render().splitlines() == [
         f"  reason: {reason}",
