@@ -16,6 +16,7 @@ from typing import Any
 
 from eflib.errors import UsageError
 
+DRAINING = 1.5  # share of the time of submissions that a figure shows at most
 Range = tuple[int, int]  # first GPU, number of GPUs
 
 
@@ -99,6 +100,17 @@ class RunResult:
     def end(self) -> float:
         """Time at which the last GPUs were given back, in seconds."""
         return max((holding.end for holding in self.holdings), default=self.start)
+
+    @property
+    def horizon(self) -> float:
+        """Time up to which a figure shows the run, in seconds.
+
+        After the last submission a cluster drains, and one long job can take most of the time that
+        there is: no more than half the time of submissions is shown of that.
+        """
+        last = max((job.submitted_at for job in self.jobs.values()), default=self.start)
+        drained = self.start + DRAINING * (last - self.start)
+        return min(self.end, drained) if drained > self.start else self.end
 
     @property
     def satisfaction(self) -> float:

@@ -14,6 +14,10 @@ COMMANDS = {
     "rescale": "give a job a fixed number of GPUs, or back to the scheduler",
     "profile": "measure how fast a script is on 1, 2, 4, ... GPUs, and keep that",
     "nodes": "the machines, their GPUs and who uses them",
+    "profiles": "the scaling curves that ship: list, show, plot, import",
+    "simulate": "replay a trace of jobs under a policy",
+    "trace": "make a trace of jobs to simulate",
+    "plot": "draw what simulations found",
     "coordinator": "run the coordinator in the foreground",
     "agent": "run this machine's agent in the foreground",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from eflib.errors import UsageError
@@ -14,7 +15,7 @@ def command(kind: str, folder: str, *, policies: str | None = None, out: str | N
 
     allocation: who held which GPU when, a figure for each run. satisfaction: deadlines met by
     policy and trace. cluster-size, best-effort: the same by size of the cluster, by share of
-    best-effort jobs. efficiency: of the cluster over time.
+    best-effort jobs. efficiency: of the cluster over time, a figure for each trace and cluster.
 
     Args:
         kind: allocation, satisfaction, cluster-size, best-effort or efficiency.
@@ -26,11 +27,11 @@ def command(kind: str, folder: str, *, policies: str | None = None, out: str | N
         raise UsageError(f"no figure named {kind!r}", hint=f"there are {', '.join(KINDS)}")
     runs = _runs(Path(folder), set(policies.split(",")) if policies else None)
     place = Path(out or kind)
-    if kind == "allocation" and len(runs) > 1:
-        figures = [([run], place.with_name(f"{place.stem}-{_name(run)}")) for run in runs]
-    else:
-        figures = [(runs, place)]
-    for drawn, path in figures:
+    groups: dict[str, list[RunResult]] = {}
+    for run in runs:
+        groups.setdefault(APART.get(kind, _together)(run), []).append(run)
+    for name, drawn in groups.items():
+        path = place.with_name(f"{place.stem}-{name}") if len(groups) > 1 else place
         for file in draw(kind, drawn, path):
             print(file)
 
@@ -48,5 +49,18 @@ def _runs(folder: Path, policies: set[str] | None) -> list[RunResult]:
     return runs
 
 
-def _name(run: RunResult) -> str:
-    return f"{run.policy}-{run.trace}-{run.num_gpus}".replace("+", "-")
+def _together(run: RunResult) -> str:
+    del run
+    return ""
+
+
+def _setting(run: RunResult) -> str:
+    return f"{run.trace}-{run.num_gpus}"
+
+
+def _run(run: RunResult) -> str:
+    return f"{run.policy}-{_setting(run)}".replace("+", "-")
+
+
+APART: dict[str, Callable[[RunResult], str]] = {"allocation": _run, "efficiency": _setting}
+"""Figures that cannot show everything at once: runs that this names alike are drawn together."""

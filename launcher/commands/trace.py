@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from eflib import profiles
 from eflib.errors import UsageError
 from eflib.launcher.arguments import number
+from eflib.profiles import curves
 from eflib.simulator import generate
 
 
@@ -15,7 +15,7 @@ def command(  # noqa: PLR0913 - each is an option
     mean_gap: str | None = None,
     log: str | None = None,
     min_duration: str | None = None,
-    profiles_of: str | None = None,
+    profiles: str | None = None,
     best_effort_share: str | None = None,
     deadline_factors: str | None = None,
     seed: str | None = None,
@@ -32,7 +32,7 @@ def command(  # noqa: PLR0913 - each is an option
         mean_gap: Mean seconds between submissions; 1500 by default.
         log: CSV with job_id,submission_time,duration,num_gpu to convert.
         min_duration: With --log, leave out jobs of fewer seconds; the published traces: 600.
-        profiles_of: Device (a100, t4) or folder that models are drawn from; a100 by default.
+        profiles: Device (a100, t4) or folder that models are drawn from; a100 by default.
         best_effort_share: Share of jobs whose deadline does not count, 0 to 1.
         deadline_factors: Least and greatest deadline in durations; 0.5,1.5 by default.
         seed: What all is drawn from; 0 by default.
@@ -42,17 +42,17 @@ def command(  # noqa: PLR0913 - each is an option
         best_effort_share=_float(best_effort_share, "--best-effort-share", 0.0),
         deadline_factors=_factors(deadline_factors),
     )
-    curves = profiles.curves(profiles_of or "a100")
+    known = curves(profiles or "a100")
     if log is None:
         made = generate.generate(
-            curves,
+            known,
             num_jobs=number(jobs, "--jobs") or 100,
             mean_gap=_float(mean_gap, "--mean-gap", 1500.0),
             draws=draws,
         )
     else:
         least = _float(min_duration, "--min-duration", 0.0)
-        made = generate.convert(log, curves, draws=draws, min_duration=least)
+        made = generate.convert(log, known, draws=draws, min_duration=least)
     print(f"{generate.write(made, out)}: {len(made)} jobs")
 
 

@@ -56,6 +56,7 @@ BORDERS = {
     "eflib.profiler": border("scheduling profiles", "numpy"),
     "eflib.profiles": border("scheduling"),
     "eflib.simulator": border("scheduling profiles", "numpy"),
+    "eflib.simulator.drawing": border("", "matplotlib"),
     "eflib.simulator.plots": border("scheduling profiles", "numpy matplotlib"),
     "eflib.simulator.policies": border("scheduling profiles", "numpy scipy"),
     "eflib.models": border("", "torch", basics=False),

@@ -3,7 +3,9 @@ import builtins
 import pytest
 
 from eflib.errors import UsageError
-from eflib.simulator.plots import COLOURS, HATCHES, KINDS, MARKERS, ORDER, draw
+from eflib.profiles import available
+from eflib.simulator.drawing import COLOURS, HATCHES, MARKERS
+from eflib.simulator.plots import KINDS, ORDER, draw, draw_curves
 from eflib.simulator.results import load
 from tests.unit.simulator.runs import write_run
 
@@ -24,15 +26,20 @@ def runs(tmp_path_factory):
     ]
 
 
+def enough(kind, runs):
+    """As many runs as a figure can show."""
+    if kind == "allocation":
+        return runs[:1]
+    return [run for run in runs if run.num_gpus == 8] if kind == "efficiency" else runs
+
+
 def svg_texts(path):
     return path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_figure_is_written_as_png_and_svg(runs, tmp_path, kind):
-    png, svg = draw(
-        kind, runs[:1] if kind == "allocation" else runs, tmp_path / "new" / "figure.pdf"
-    )
+    png, svg = draw(kind, enough(kind, runs), tmp_path / "new" / "figure.pdf")
 
     assert (png.name, svg.name) == ("figure.png", "figure.svg")
     assert png.read_bytes().startswith(PNG)
@@ -41,7 +48,7 @@ def test_every_figure_is_written_as_png_and_svg(runs, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["satisfaction", "cluster-size", "best-effort", "efficiency"])
 def test_every_policy_is_in_the_legend(runs, tmp_path, kind):
-    text = svg_texts(draw(kind, runs, tmp_path / "figure")[1])
+    text = svg_texts(draw(kind, enough(kind, runs), tmp_path / "figure")[1])
 
     assert all(f">{policy}" in text for policy in ("elasticflow", "edf", "mine"))
 
@@ -52,6 +59,14 @@ def test_a_gantt_names_its_models_and_fates(runs, tmp_path):
     assert f">edf: {runs[0].trace} on 8 GPUs<" in text
     assert ">best effort<" in text
     assert all(f">{job.model}<" in text for job in runs[0].jobs.values())
+
+
+def test_a_long_tail_of_the_last_jobs_is_cut_and_told(runs, tmp_path):
+    run = max(runs, key=lambda run: run.end - run.horizon)
+    text = svg_texts(draw("allocation", [run], tmp_path / "figure")[1])
+
+    assert run.end > run.horizon
+    assert "; the last job ends at" in text
 
 
 def test_bars_carry_their_numbers(runs, tmp_path):
@@ -77,6 +92,7 @@ def test_every_policy_differs_in_colour_hatch_and_marker():
         ("pie", 1, "no figure named 'pie'"),
         ("satisfaction", 0, "nothing to draw"),
         ("allocation", 2, "the figure 'allocation' shows one run, not 2"),
+        ("efficiency", 2, "the figure 'efficiency' shows one trace on one cluster"),
         ("cluster-size", 1, "needs runs on at least two cluster sizes"),
     ],
 )
@@ -105,3 +121,11 @@ def test_without_matplotlib_the_extra_is_named(runs, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="matplotlib is not installed") as caught:
         draw("satisfaction", runs, tmp_path / "figure")
     assert caught.value.hint == "pip install 'eflib[plot]'"
+
+
+def test_curves_are_drawn_with_a_name_for_each(tmp_path):
+    profiles = [p for p in available() if p.model == "resnet50"]
+
+    text = svg_texts(draw_curves(profiles, tmp_path / "curves")[1])
+
+    assert all(f">resnet50, batch {size}<" in text for size in (64, 128, 256))
