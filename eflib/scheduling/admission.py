@@ -11,10 +11,12 @@ from eflib.scheduling.occupancy import Occupancy, Periods
 from eflib.scheduling.placement import place
 from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT, Row, trim, walk
 from eflib.scheduling.settings import SchedulerSettings
-from eflib.scheduling.share import fill, walk_counts
+from eflib.scheduling.share import fill, soonest, walk_counts
 from eflib.scheduling.timeline import Timeline
 
 VERIFY_ROUNDS = 3
+
+_OFFER_TRIES = 60
 
 
 class Planned(NamedTuple):
@@ -228,14 +230,11 @@ def soonest_in_gaps(
 ) -> float:
     """Return a finish in seconds that ``in_gaps`` can reach; infinite if none is found."""
     timeline = Timeline.of_fits(occupancy.times, occupancy.fits())
-    left = work_to_plan(job, settings)
-    counts = fill(job, timeline, left=left, deadline=math.inf, settings=settings)
-    if counts is None:
+    finish = soonest(job, timeline, left=work_to_plan(job, settings), settings=settings)
+    if finish == math.inf:
         return math.inf
-    finish = counts[-1].end
-    for _ in range(40):
-        found = in_gaps(job, occupancy, deadline=finish, now=now, settings=settings)
-        if found is not None:
+    for _ in range(_OFFER_TRIES):
+        if in_gaps(job, occupancy, deadline=finish, now=now, settings=settings) is not None:
             return finish
-        finish = now + (finish - now) * 1.1 + settings.rescale_cost
+        finish = now + (finish - now) * 1.02 + settings.rescale_cost
     return math.inf

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from eflib.scheduling.admission import work_to_plan
+from eflib.scheduling.blocks import capacity_by_exponent
 from eflib.scheduling.cluster import Cluster
 from eflib.scheduling.jobs import Job, Tier
 from eflib.scheduling.occupancy import Occupancy, Periods
@@ -112,6 +113,14 @@ class Book:
         left = work_to_plan(job, self.settings)
         finish = walk(job, job.row, left=left, now=self.now, settings=self.settings)
         return self.outlook(job) if finish == math.inf else finish
+
+    def seconds_alone(self, job: Job) -> float:
+        """Return how long a job would take with the cluster to itself, margin included."""
+        largest = len(capacity_by_exponent(self.cluster.available)) - 1
+        rates = [r for e, r in zip(job.exponents, job.rates, strict=True) if e <= largest]
+        if not rates:
+            return math.inf
+        return self.settings.cost_of_start + work_to_plan(job, self.settings) / rates[-1]
 
     def next_border(self) -> float:
         """Return the next time at which the standing plan changes something; infinite if never."""

@@ -108,7 +108,7 @@ def earliest_deadline(book: Book, job: Job) -> float | None:
         return None
     low = max(job.deadline, book.now)
     for _ in range(settings.quote_tries):
-        if offer - low <= max(1.0, 0.01 * (offer - book.now)):
+        if offer - low <= max(0.1, 1e-3 * (offer - book.now)):
             break
         middle = (low + offer) / 2
         later = middle + settings.quote_slack
@@ -222,3 +222,14 @@ def minimum_share(book: Book, job: Job) -> int | None:
         if begin + work_to_plan(job, book.settings) / rate <= job.deadline + DEADLINE_TOLERANCE:
             return count
     return None
+
+
+def projected_finish(book: Book, job: Job) -> float:
+    """Return where a job's row leads, in seconds; if it leads nowhere, what the promises leave room for.
+
+    Infinite if no GPU can be foreseen for it. Best-effort jobs that compete are not foreseen.
+    """
+    if job.finish < math.inf or job.pinned is not None:
+        return job.finish
+    occupancy = book.occupancy(book.promised())
+    return soonest_in_gaps(job, occupancy, now=book.now, settings=book.settings)

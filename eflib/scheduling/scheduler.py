@@ -101,7 +101,8 @@ class Scheduler:
     def _with_finish(self, command: Command) -> Command:
         """Say the finish that holds after spare GPUs are given away."""
         if isinstance(command, Admitted):
-            return Admitted(command.job_id, self._book.jobs[command.job_id].finish)
+            job = self._book.jobs[command.job_id]
+            return Admitted(command.job_id, promises.projected_finish(self._book, job))
         return command
 
     def next_wakeup(self, now: float) -> float | None:
@@ -130,6 +131,7 @@ class Scheduler:
         running = max(now - max(job.synced_at, job.ready_at), 0.0) if job.mask else 0.0
         left = max(job.left - job.rate(job.mask.bit_count()) * running, 0.0)
         deadline = job.request.deadline
+        finish = promises.projected_finish(self._book, job)
         return JobView(
             job_id=job_id,
             state=JobState.RUNNING if job.mask else JobState.WAITING,
@@ -137,8 +139,8 @@ class Scheduler:
             steps_done=job.request.total_steps - left,
             total_steps=job.request.total_steps,
             deadline=deadline,
-            projected_finish=job.finish,
-            slack=None if deadline is None else deadline - job.finish,
+            projected_finish=finish,
+            slack=None if deadline is None else deadline - finish,
             minimum_share=promises.minimum_share(self._book, job),
             pinned=job.pinned,
             promised=job.promise < math.inf,
@@ -251,8 +253,7 @@ class Scheduler:
             return f"no GPU of the {book.cluster.num_gpus} in the cluster can be foreseen for it"
         if job.deadline <= book.now:
             return f"its deadline is {book.now - job.deadline:.0f} s in the past"
-        fastest = max(job.rates) if job.rates else 0.0
-        alone = book.now + book.settings.cost_of_start + job.left / fastest
+        alone = book.now + book.seconds_alone(job)
         if alone > job.deadline:
             return (
                 f"even alone it would take {alone - book.now:.0f} s at its fastest, "
@@ -349,7 +350,7 @@ class Scheduler:
                     job.row, job.finish = found
                     occupancy.flip(job.row)
         if occupancy.free[0]:
-            SpareGpus(occupancy, book.now, book.settings).spread([*promised, *yielding])
+            SpareGpus(occupancy, book.now, book.settings).spread(promised, yielding)
         if book.settings.safety_margin:
             for job in (*promised, *yielding):
                 job.finish = book.outlook(job)

@@ -38,7 +38,7 @@ class SchedulerSettings:
     forced_moves: float = 1.0
     order_retries: int = 5
     quote_slack: float = 1e-3
-    quote_tries: int = 8
+    quote_tries: int = 10
     quotes: bool = True
     overdue_grace: float = 1.0
     admission: bool = True

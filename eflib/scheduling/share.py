@@ -20,7 +20,7 @@ _NEVER = -math.inf
 ROUNDING = 1e-5
 """Seconds that each row provides on top: borders that are one instant may differ by a little."""
 
-LATE_SLACK = 1e-3
+LATE_SLACK = 3e-3
 """Share of the time to the deadline by which a late switch comes early.
 
 Rows without any slack cannot be filled again from a state that differs by a rounding.
@@ -34,13 +34,12 @@ class _Path:
     price of a pause. With runs of free GPUs as steps this is exact for changes at run borders.
     """
 
-    __slots__ = ("_came", "_costs", "_rates", "_runs", "best", "values")
+    __slots__ = ("_came", "best", "values")
 
     def __init__(
         self, job: Job, runs: list[Run], *, held: int, pause: float, settings: SchedulerSettings
     ) -> None:
         rates = job.rates
-        self._rates, self._runs = rates, runs
         cost = settings.rescale_cost
         count = len(rates)
         values = [_NEVER] * count
@@ -203,6 +202,16 @@ def fill(
                 return late
         return row
     return None
+
+
+def soonest(job: Job, timeline: Timeline, *, left: float, settings: SchedulerSettings) -> float:
+    """Return the earliest finish, in seconds, that any cap reaches; infinite if none does."""
+    if not job.rates:
+        return math.inf
+    horizon = timeline.times[-1] + _longest(job, left, settings)
+    runs = timeline.runs(horizon, job.level_table(timeline.max_exponent))
+    rows = [_under_cap(job, runs, cap, left, settings) for cap in range(len(job.rates))]
+    return min((row[-1].end for row in rows if row), default=math.inf)
 
 
 def _free_work(job: Job, lengths: list[float], cap: int) -> float:

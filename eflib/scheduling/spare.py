@@ -34,8 +34,15 @@ class SpareGpus:
         self._now = now
         self._settings = settings
 
-    def spread(self, jobs: Sequence[Job]) -> None:
-        """Restore, then hand out by marginal return; changes the rows of ``jobs``."""
+    def spread(self, promised: Sequence[Job], yielding: Sequence[Job]) -> None:
+        """Start who waits, restore, then hand out by marginal return; changes the jobs' rows.
+
+        Args:
+            promised: Jobs whose row keeps a promise already.
+            yielding: Jobs that have nothing but what is spare, in order of their claims.
+        """
+        self._start(yielding)
+        jobs = [*promised, *yielding]
         for job in jobs:
             if self._may_keep(job) and job.mask != self._held_next(job):
                 self._restore(job)
@@ -46,6 +53,22 @@ class SpareGpus:
             _, _, job = heapq.heappop(queue)
             if self._grow(job):
                 self._push(queue, job)
+
+    def _start(self, yielding: Sequence[Job]) -> None:
+        """Give each that waits its smallest count before others keep more than theirs.
+
+        A start adds no GPU-time, so it comes before any growth; the shortest goes first. Who runs
+        already keeps at least its smallest count.
+        """
+        idle = [job for job in yielding if not job.row]
+        waiting = [job for job in idle if not job.mask and job.exponents]
+        if not waiting:
+            return
+        for job in idle:
+            if self._may_keep(job):
+                self._hold_while_free(job, best_fit(job.mask, job.exponents[0], low=True))
+        for job in sorted(waiting, key=lambda j: (j.left / j.rates[0], j.order)):
+            self._grow(job)
 
     def _held_next(self, job: Job) -> int:
         """Return what the row gives the job now."""
@@ -60,10 +83,14 @@ class SpareGpus:
         """Keep the present block while it is free, if the finish gets no later."""
         if job.mask & ~(self._occupancy.free[0] | self._held_next(job)):
             return
+        self._hold_while_free(job, job.mask)
+
+    def _hold_while_free(self, job: Job, mask: int) -> None:
+        """Put a block at the head of a job's row for as long as it is free."""
         self._occupancy.flip(job.row)
-        until = self._occupancy.free_until(job.mask, self._now)
+        until = self._occupancy.free_until(mask, self._now)
         if until > self._now + SAME_INSTANT:
-            planned = self._walked(job, self._with_head(job, job.mask, until))
+            planned = self._walked(job, self._with_head(job, mask, until))
             if self._not_worse(job, planned):
                 self._take(job, planned)
         self._occupancy.flip(job.row)

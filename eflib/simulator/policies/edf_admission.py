@@ -100,9 +100,7 @@ class EdfAdmission:
             job = copies[name]
             if gpus and gpus != job.gpus:
                 settings = self._settings
-                job.ready_at = now + (
-                    settings.rescale_cost if job.gpus else settings.cost_of_start
-                )
+                job.ready_at = now + (settings.rescale_cost if job.gpus else settings.cost_of_start)
             job.gpus = gpus
 
     @staticmethod
@@ -119,8 +117,6 @@ def _deadline(job: SimulatedJob) -> float:
 
 def _by_deadline(job: SimulatedJob) -> tuple[float, float, int]:
     return (_deadline(job), job.request.submitted_at, job.request.line)
-
-
 
 
 def make(shape: ClusterShape, settings: SchedulerSettings) -> Policy:
