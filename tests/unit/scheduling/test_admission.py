@@ -147,7 +147,11 @@ def test_the_same_id_twice_is_misuse():
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("total_steps", 0.0, "0.0 steps"), ("max_gpus", 0, "at most 0"), ("deadline", math.nan, "no number")],
+    [
+        ("total_steps", 0.0, "0.0 steps"),
+        ("max_gpus", 0, "at most 0"),
+        ("deadline", math.nan, "no number"),
+    ],
 )
 def test_a_request_out_of_range_is_misuse(field, value, said):
     fields = {"total_steps": 10.0, "deadline": 10.0, field: value}
