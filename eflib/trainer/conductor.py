@@ -95,18 +95,17 @@ class Conductor:
                 self._share_state(parts)
             except SupersededError:
                 generation = self._membership.newest(generation.number) or generation
+                continue
             except MissingMembersError as error:
-                missing = frozenset(
-                    one.worker for one in generation.members if one.worker in error.workers
-                )
-                generation = self._membership.recover(generation, missing)
+                missing = frozenset(error.workers)
             except RuntimeError:
                 if not self._membership.elastic:
                     raise
-                self._keeper.leave()
-                generation = self._membership.recover(generation)
+                missing = frozenset()
             else:
                 return parts
+            self._keeper.abandon()  # outside the handler: its frames hold the connections
+            generation = self._membership.recover(generation, missing)
 
     def _form(self, generation: Generation, rank: int, parts: dict[str, float]) -> None:
         begin = time.perf_counter()

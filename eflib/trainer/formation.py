@@ -125,14 +125,18 @@ class GroupKeeper:
             self._parked.append(dist.group.WORLD)
             dist.destroy_process_group()
 
+    def abandon(self) -> None:
+        """Close a group that lost a member at once: peers that wait for us see it and follow."""
+        self.leave()
+        self.drop_parked()
+
     def drop_parked(self) -> None:
         """Close the connections of groups that were left; off the critical path."""
         self._parked.clear()
 
     def close(self) -> None:
         """Leave and drop everything."""
-        self.leave()
-        self.drop_parked()
+        self.abandon()
         self._stores.clear()
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from eflib import env
+from eflib.errors import WorkerFailedError
 from eflib.store import keys, open_store
 from eflib.store.messages import PAUSE, PROFILE, TRAIN, Generation
 from eflib.store.secret import load_key
@@ -102,9 +103,9 @@ class Session:
     def switch(self, number: int) -> None:
         """Enter a newer generation at a step boundary."""
 
-    def recover(self, error: RuntimeError) -> None:
-        """Go on after a collective failed; a world of fixed size cannot."""
-        raise error
+    def recover(self, failure: str) -> None:
+        """Go on after a collective failed; a world of fixed size never comes here."""
+        raise WorkerFailedError(failure)
 
     def let_leave(self, *, leaving: bool) -> None:
         """Let the workers go that were asked to leave."""
@@ -191,13 +192,13 @@ class ElasticSession(Session):
             raise LookupError(f"generation {number} was agreed on and is not in the store")
         self._enter(Generation.from_message(message), before=self.world_size)
 
-    def recover(self, error: RuntimeError) -> None:
+    def recover(self, failure: str) -> None:
         """A peer is gone: go on from the last committed step in a generation without it."""
         self._boundary = time.perf_counter()
-        self._say(f"a peer is gone ({str(error).splitlines()[0]}); recovering")
+        self._keeper.abandon()
+        self._say(f"a peer is gone ({failure}); recovering")
         lost = self._current()
         before = lost.world_size
-        self._keeper.leave()
         self._enter(self._membership.recover(lost), before=before)
 
     def let_leave(self, *, leaving: bool) -> None:

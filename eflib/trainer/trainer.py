@@ -366,11 +366,10 @@ class ElasticTrainer:
         self._control[DECISION] = float(self._session.decision())
         self._control[LEAVING] = float(self._leaving)
         self._control[ENDING] = float(self._ending)
-        try:
-            totals = self._reducer.reduce(self._control, world_size=self.world_size)
-        except RuntimeError as error:
+        totals, failure = self._reduce()
+        if failure:
             self._block = None
-            self._follow(partial(self._session.recover, error))
+            self._follow(partial(self._session.recover, failure))
             return
         self._apply(totals)
         self._state.global_step += 1
@@ -394,6 +393,19 @@ class ElasticTrainer:
             self._follow(partial(self._session.switch, int(totals[DECISION])))
         elif totals[LEAVING] > 0:
             self._follow(partial(self._session.let_leave, leaving=self._leaving))
+
+    def _reduce(self) -> tuple[list[float], str]:
+        """Return the summed control numbers, or why a peer is gone.
+
+        The exception itself goes no further: its frames would keep the group's connections open,
+        and peers that wait for us learn of the failure by their closing.
+        """
+        try:
+            return self._reducer.reduce(self._control, world_size=self.world_size), ""
+        except RuntimeError as error:
+            if not self._session.elastic:
+                raise
+            return [], str(error).splitlines()[0] or type(error).__name__
 
     def _apply(self, totals: list[float]) -> None:
         weighted = totals[COUNT] > 0
