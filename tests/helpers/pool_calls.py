@@ -46,5 +46,5 @@ def cold(folder):
 
 
 if __name__ == "__main__":
-    which = {"calls": calls, "cold": cold}[sys.argv[1]]
-    print(json.dumps(which(Path(sys.argv[2]))))
+    home = Path(sys.argv[1])
+    print(json.dumps({"calls": calls(home), "cold": cold(home)}))

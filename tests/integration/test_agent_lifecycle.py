@@ -8,7 +8,6 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from eflib.store import keys
 from tests.helpers.agents import AgentProcess, Stage
 from tests.helpers.processes import gone, is_alive, no_process_left, wait_until
 
@@ -157,30 +156,3 @@ def test_two_agents_share_a_host_and_a_node_has_one_agent(stage, start_agent):
     gone(pids[:1])
     assert is_alive(pids[1])
     assert agents[1].stop() == 0
-
-
-def test_a_managed_agent_ends_when_its_coordinator_shuts_down(stage, start_agent):
-    stage.store.put(keys.COORDINATOR, {"pid": 1, "heartbeat": 1})
-    agent = start_agent(options=["--managed"])
-
-    stage.store.put(keys.COORDINATOR, {"pid": 1, "heartbeat": 1, "stopped": True})
-
-    assert agent.process.wait(60) == 0
-
-
-def test_a_managed_agent_without_workers_ends_when_its_coordinator_is_silent(stage, start_agent):
-    stage.store.put(keys.COORDINATOR, {"pid": 1, "heartbeat": 1})
-    agent = start_agent(options=["--managed", "--linger", "0.5"])
-
-    assert agent.process.wait(60) == 0
-    assert "no coordinator for 0.5 s and no workers" in agent.log()
-
-
-def test_an_agent_yields_to_a_later_one_on_its_node(stage, start_agent):
-    agent = start_agent()
-
-    stage.store.put(keys.node_record("n0"), {"node": "n0", "agent": "another", "pid": 1})
-
-    assert agent.process.wait(60) == 0
-    assert "another agent has taken this node" in agent.log()
-    assert stage.record()["agent"] == "another"
