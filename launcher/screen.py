@@ -62,7 +62,7 @@ class Screen:
         if self._console.is_terminal:
             self._draw(text)
             return
-        sign = f"{status.get('state')} {status.get('world_size')} {status.get('generation')}"
+        sign = f"{status.get('state')} {status.get('world_size')}"
         last_sign, last_text, last_time = self._last_told
         pause = SAME_SECONDS if text == last_text else PLAIN_SECONDS
         if sign != last_sign or self._clock() - last_time >= pause:
