@@ -32,6 +32,8 @@ class WorkerEnvironment:
     rank: int
     world_size: int
     local_rank: int
+    master_addr: str
+    master_port: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def read_worker(environ: Mapping[str, str]) -> WorkerEnvironment | None:
         rank=_number(environ, "RANK"),
         world_size=_number(environ, "WORLD_SIZE"),
         local_rank=_number(environ, "LOCAL_RANK"),
+        master_addr=_text(environ, "MASTER_ADDR"),
+        master_port=_number(environ, "MASTER_PORT"),
     )
 
 

@@ -147,7 +147,7 @@ class Membership:
                 gone = overdue and not self.is_member(seat)
             else:
                 needed = seat.gpu in self.target or seat.gpu in self.standby
-                gone = bool(self.ending) or not needed or seat.mode != self.mode
+                gone = not needed or seat.mode != self.mode or bool(self.ending) or self.is_over
             if gone:
                 seat.dismissed = changed = True
         return changed

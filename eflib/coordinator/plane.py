@@ -141,7 +141,10 @@ class ControlPlane:
 
     def _assignment(self, job: Job, seat: Any) -> WorkerAssignment:  # noqa: ANN401
         peers = [one for one in job.members.target if one.node == seat.gpu.node]
-        host, port = self._endpoint(seat.gpu.node)
+        newest = job.members.newest
+        host, port = newest.master_addr, newest.master_port
+        if not host:
+            host, port = self._endpoint(seat.gpu.node)
         return WorkerAssignment(
             worker=seat.worker,
             job=job.job,

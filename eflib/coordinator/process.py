@@ -71,7 +71,8 @@ def find_agent(store: SignedStore) -> bool:
 
 def _is_agent(pid: int) -> bool:
     try:
-        return any("eflib" in word for word in psutil.Process(pid).cmdline())
+        words = psutil.Process(pid).cmdline()
+        return any("eflib" in word or "efctl" in word for word in words)
     except psutil.Error:
         return False
 

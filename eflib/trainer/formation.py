@@ -69,7 +69,7 @@ class GroupKeeper:
             MissingMembersError: Somebody did not come within ``timeouts.PRESENT``.
             RuntimeError: torch could not connect the members.
         """
-        store = PrefixStore(endpoint.prefix, self._connect(endpoint))
+        store = PrefixStore(endpoint.prefix, self.connect(endpoint.host, endpoint.port))
         store.set(f"present/{rank}", "1")
         keys = [f"present/{other}" for other in range(len(members))]
         end = time.monotonic() + timeouts.PRESENT
@@ -97,12 +97,13 @@ class GroupKeeper:
         )
         self._set_timeout(timedelta(seconds=timeouts.COLLECTIVE))
 
-    def _connect(self, endpoint: Endpoint) -> TCPStore:
-        address = (endpoint.host, endpoint.port)
+    def connect(self, host: str, port: int) -> TCPStore:
+        """Return the connection to a node's store, made once and kept."""
+        address = (host, port)
         if address not in self._stores:
             self._stores[address] = TCPStore(
-                endpoint.host,
-                endpoint.port,
+                host,
+                port,
                 is_master=False,
                 wait_for_workers=False,
                 timeout=timedelta(seconds=timeouts.CONNECT),

@@ -176,6 +176,8 @@ class ElasticSession(Session):
             store, worker.job, snapshot=lambda: self._document, look=self._look
         )
         self._reporter.start()
+        # Connecting can take seconds (torch looks the peer's name up): nobody waits for it here.
+        self._keeper.connect(worker.master_addr, worker.master_port)
         generation = self._membership.join(announce)
         self._boundary = time.perf_counter()
         self._enter(generation, before=0)

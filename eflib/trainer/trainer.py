@@ -405,7 +405,8 @@ class ElasticTrainer:
         except RuntimeError as error:
             if not self._session.elastic:
                 raise
-            return [], str(error).splitlines()[0] or type(error).__name__
+            words = str(error).partition(". This is typically")[0]
+            return [], (words.partition("] ")[2] or words or "no reason given").splitlines()[0]
 
     def _apply(self, totals: list[float]) -> None:
         weighted = totals[COUNT] > 0

@@ -1,0 +1,77 @@
+"""A training script from outside: own model, own data, paced so that more workers are faster."""
+
+import argparse
+import os
+import sys
+import time
+
+import torch
+from torch import nn
+
+from eflib import ElasticTrainer
+from eflib.trainer.audit import SampleAudit
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--steps", type=int, default=100)
+parser.add_argument("--out", required=True)
+parser.add_argument("--pace", type=float, default=0.0008, help="seconds per sample")
+parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
+parser.add_argument("--fail", default="", help="what goes wrong, and where: raise@10, ...")
+parser.add_argument("--width-by-rank", action="store_true")
+options = parser.parse_args()
+
+torch.manual_seed(0)
+generator = torch.Generator().manual_seed(1)
+INPUTS, TARGETS = (
+    torch.randn(1003, 20, generator=generator),
+    torch.randn(1003, 3, generator=generator),
+)
+
+
+class Data:
+    def __len__(self):
+        return len(INPUTS)
+
+    def __getitem__(self, index):
+        return INPUTS[index], TARGETS[index]
+
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(20, width), nn.Tanh(), nn.Linear(width, 3))
+
+    def forward(self, inputs):
+        time.sleep(options.pace * len(inputs))
+        return self.layers(inputs)
+
+
+def loss_fn(outputs, targets):
+    if options.fail == f"raise@{trainer.global_step}" and not trainer.profiling:
+        raise ValueError(f"no luck at step {trainer.global_step}")
+    return nn.functional.mse_loss(outputs, targets)
+
+
+if options.fail == "raise":
+    raise KeyError("not even a model")
+if options.fail == "no-trainer":
+    sys.exit(0)
+model = Net(64 + int(os.environ.get("RANK", "0")) * options.width_by_rank)
+if options.optimizer == "sgd":
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+else:
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+trainer = ElasticTrainer(
+    model,
+    optimizer,
+    Data(),
+    loss_fn=loss_fn,
+    global_batch_size=64,
+    max_steps=options.steps,
+    callbacks=[SampleAudit(f"{options.out}/audit")],
+)
+if options.fail != "no-fit":
+    trainer.fit()
+    if trainer.rank == 0:
+        torch.save({"model": model.state_dict(), "loss": trainer.loss}, f"{options.out}/final.pt")
+        print(f"done after {trainer.global_step} steps on {trainer.world_size}", flush=True)
