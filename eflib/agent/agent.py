@@ -11,6 +11,7 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from eflib.agent import roster as acts
+from eflib.agent.cluster import OutageError
 from eflib.agent.exits import Exit
 from eflib.agent.order import make_order
 from eflib.agent.pool import PoolDiedError
@@ -183,6 +184,8 @@ class Agent:
             order = make_order(entry, spec, parts.node, parts.ledger.error_file(worker))
             parts.ledger.note_start(worker)
             pid = parts.workers.start(order)
+        except OutageError:
+            parts.roster.postpone(worker)
         except PoolDiedError:
             _log.warning("the warm pool died; starting another")
             parts.roster.postpone(worker)

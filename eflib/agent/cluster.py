@@ -6,9 +6,11 @@ Reports are kept in order until the store has taken them: an outage delays them 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from eflib.agent.timeouts import RETRY_SECONDS
 from eflib.errors import StoreError
 from eflib.store import keys
 
@@ -25,16 +27,28 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
+class OutageError(Exception):
+    """The store is out just now; what was asked can be asked again."""
+
+
 class Cluster:
     """A node's place in the store.
+
+    While the store is out, calls return at once most of the time: an attempt may take seconds, and
+    as long as one took, none is made. So the agent still sees its workers end, and its signals.
 
     Args:
         store: The cluster's store.
         node: The node's name.
+        clock: Seconds that only grow.
     """
 
-    def __init__(self, store: SignedStore, node: str) -> None:
+    def __init__(
+        self, store: SignedStore, node: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
+        self._clock = clock
+        self._retry_due = 0.0
         self.node = node
         self._unsent: deque[Callable[[], object]] = deque()
         self._beats = 0
@@ -107,12 +121,15 @@ class Cluster:
         """Return what a job runs.
 
         Raises:
-            StoreError: It cannot be read, or there is none.
+            OutageError: The store is out.
+            StoreError: There is none.
         """
-        spec = self._store.fetch(keys.job_spec(job))
-        if spec is None:
+        answer = self._tried(lambda: (self._store.fetch(keys.job_spec(job)),))
+        if answer is None:
+            raise OutageError
+        if answer[0] is None:
             raise StoreError(f"job {job} has no spec in the store")
-        return spec
+        return answer[0]
 
     def has_exit(self, job: str, worker: str) -> bool:
         """Tell whether an exit of the worker is on record."""
@@ -144,12 +161,17 @@ class Cluster:
 
     def _tried(self, act: Callable[[], T]) -> T | None:
         """Return what the act returns, or None if the store is out; say so once per outage."""
+        begin = self._clock()
+        if self._is_out and begin < self._retry_due:
+            return None
         try:
             answer = act()
         except StoreError as error:
             if not self._is_out:
                 _log.warning("going on without the store: %s", error.problem)
             self._is_out = True
+            end = self._clock()
+            self._retry_due = end + max(RETRY_SECONDS, end - begin)
             return None
         if self._is_out:
             _log.warning("the store answers again")

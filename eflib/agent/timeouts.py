@@ -5,6 +5,7 @@
 | ``POLL_SECONDS`` | the agent, between two looks at its assignment | it looks again |
 | ``HEARTBEAT_SECONDS`` | the agent, between two heartbeats | it counts on |
 | ``CHECK_SECONDS`` | the agent, between two looks at helpers and coordinator | it looks again |
+| ``RETRY_SECONDS`` | the agent, after the store failed, or as long as it took to | it tries again |
 | ``GRACE_SECONDS`` | the agent, for a worker that it told to leave | the worker is killed |
 | ``KILL_AGAIN_SECONDS`` | the agent, for a worker that it killed | it kills again, and warns |
 | ``WARM_SECONDS`` | a worker's start, for the warm pool | the pool is made anew |
@@ -19,6 +20,7 @@ from __future__ import annotations
 POLL_SECONDS = 0.025
 HEARTBEAT_SECONDS = 1.0
 CHECK_SECONDS = 1.0
+RETRY_SECONDS = 0.2
 GRACE_SECONDS = 30.0
 KILL_AGAIN_SECONDS = 5.0
 WARM_SECONDS = 120.0

@@ -1,10 +1,11 @@
 """The agent's words in the store, through outages and lost records."""
 
+import itertools
 import logging
 
 import pytest
 
-from eflib.agent.cluster import Cluster
+from eflib.agent.cluster import Cluster, OutageError
 from eflib.errors import StoreError
 from eflib.store import FolderStore, SignedStore, keys
 
@@ -42,7 +43,8 @@ def store(outage):
 
 @pytest.fixture
 def cluster(store):
-    return Cluster(store, "n0")
+    seconds = itertools.count()
+    return Cluster(store, "n0", clock=lambda: next(seconds))
 
 
 def posted(store):
@@ -143,3 +145,28 @@ def test_reports_wait_for_the_store_and_arrive_in_order(cluster, store, outage, 
 def test_a_job_without_a_spec_is_named(cluster):
     with pytest.raises(StoreError, match="job j has no spec"):
         cluster.spec("j")
+
+
+def test_a_spec_that_cannot_be_read_just_now_is_not_a_missing_one(cluster, outage):
+    outage.is_out = True
+
+    with pytest.raises(OutageError):
+        cluster.spec("j")
+
+
+def test_while_the_store_is_out_few_attempts_are_made(store, outage):
+    now = [0.0]
+    attempts = []
+
+    def get(key):
+        attempts.append(now[0])
+        now[0] += 5.0  # as long as it takes to see that nobody answers
+        raise StoreError("cannot reach the store")
+
+    outage.get = get
+    cluster = Cluster(store, "n0", clock=lambda: now[0])
+    while now[0] < 30.0:
+        cluster.assigned()
+        now[0] += 0.025
+
+    assert attempts == pytest.approx([0.0, 10.0, 20.0], abs=0.1)
