@@ -46,7 +46,7 @@ def _encode(value: Any, tensors: list[torch.Tensor], what: str) -> Any:  # noqa:
     if isinstance(value, torch.Tensor):
         tensors.append(value.detach())
         return {_TAG: "tensor", "n": len(tensors) - 1}
-    if isinstance(value, (np.ndarray, np.generic)):
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
         tensors.append(torch.from_numpy(np.array(value)))
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
         return {_TAG: kind, "n": len(tensors) - 1}
