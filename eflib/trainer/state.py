@@ -75,17 +75,24 @@ class TrainingState:
         self._check_names("what is registered", set(self._parts), set(tree["parts"]))
         with torch.no_grad():
             for name, tensor in tree["model"].items():
-                if own[name].shape != tensor.shape:
-                    raise StateMismatchError(
-                        f"{name} has shape {tuple(own[name].shape)} here and "
-                        f"{tuple(tensor.shape)} in the saved state"
-                    )
+                self._check_alike(name, own[name], tensor)
                 if own[name].data_ptr() != tensor.data_ptr():
                     own[name].copy_(tensor)
         for name, part in self._parts.items():
             part.load_state_dict(tree["parts"][name])
         self.global_step = tree["global_step"]
         self.samples = tree["samples"]
+
+    @staticmethod
+    def _check_alike(name: str, here: torch.Tensor, there: torch.Tensor) -> None:
+        for what, mine, theirs in (
+            ("shape", tuple(here.shape), tuple(there.shape)),
+            ("dtype", here.dtype, there.dtype),
+        ):
+            if mine != theirs:
+                raise StateMismatchError(
+                    f"{name} has {what} {mine} here and {theirs} in the saved state"
+                )
 
     @staticmethod
     def _check_names(what: str, here: set[str], there: set[str]) -> None:
