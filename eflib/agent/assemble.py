@@ -92,12 +92,12 @@ def serve_groups(host: str) -> TCPStore:
     """
     if not is_loopback(host):
         return TCPStore(host_name=host, port=0, is_master=True, wait_for_workers=False)
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
+    family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind)
+    listener.bind(address)
     return TCPStore(
-        host_name="127.0.0.1",
-        port=port,
+        host_name=host,
+        port=listener.getsockname()[1],
         is_master=True,
         wait_for_workers=False,
         master_listen_fd=listener.detach(),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,7 +55,7 @@ def find(slots: int | None, pool: WarmPool) -> Devices:
         names = _gpu_names(pool)
         if names:
             return Devices("cuda", names[0], len(names), visible(len(names)))
-    return Devices("cpu", platform.processor() or platform.machine(), slots or _num_cpus())
+    return Devices("cpu", cpu_name(), slots or _num_cpus())
 
 
 def visible(count: int) -> Names:
@@ -62,6 +64,16 @@ def visible(count: int) -> Names:
     if given:
         return tuple(part.strip() for part in given.split(","))[:count]
     return tuple(str(index) for index in range(count))
+
+
+def cpu_name() -> str:
+    """Return what the processor calls itself, or else its architecture."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def gpu_names() -> Names:

@@ -53,10 +53,9 @@ class Ledger:
             self._lock.acquire(timeout=0)
             earlier = self._read()
             self.previous_tag = earlier.get("tag")
-            content = json.dumps({"tag": tag, "pid": os.getpid()})
-            self._file("agent.json").write_text(content, encoding="utf-8")
             started = self._started()[-KEPT:]
-            self._file("started").write_text("".join(f"{name}\n" for name in started))
+            self._write("started", "".join(f"{name}\n" for name in started))
+            self._write("agent.json", json.dumps({"tag": tag, "pid": os.getpid()}))
         except Timeout:
             pid = self._read().get("pid")
             raise UsageError(
@@ -86,6 +85,11 @@ class Ledger:
 
     def _file(self, name: str) -> Path:
         return self.folder / name
+
+    def _write(self, name: str, content: str) -> None:
+        temporary = self._file(f"{name}.new")
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(self._file(name))
 
     def _read(self) -> dict[str, str]:
         with suppress(OSError, ValueError):

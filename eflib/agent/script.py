@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
     from eflib.agent.order import Order
 
+_LEADING = {
+    __file__,
+    getattr(runpy, "__file__", ""),
+    "<frozen runpy>",
+    "<frozen importlib._bootstrap>",
+    "<frozen importlib._bootstrap_external>",
+}
 _NO_SCRIPT = 2  # what Python itself exits with
 
 
@@ -63,9 +70,8 @@ def finish(status: int) -> NoReturn:
 
 def own_frames(error: BaseException) -> TracebackType | None:
     """Return an exception's traceback without the frames that led to the script."""
-    ours = {__file__, str(Path(__file__).with_name("worker.py")), runpy.__file__, "<frozen runpy>"}
     step = error.__traceback__
-    while step is not None and step.tb_frame.f_code.co_filename in ours:
+    while step is not None and step.tb_frame.f_code.co_filename in _LEADING:
         step = step.tb_next
     return step
 
