@@ -17,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.eflib-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off
-FAST := tests/unit tests/properties
+FAST := $(wildcard tests/unit tests/properties)
 # Processes under test get one thread each, or they crowd out one another on a small machine.
 export OMP_NUM_THREADS ?= 1
 
@@ -29,7 +29,7 @@ help:
 	@sed -n 's/^# \{0,1\}//p;/^PYTHON/q' Makefile
 
 demo: $(READY)
-	$(BIN)/python -m eflib demo
+	$(BIN)/python examples/demo
 
 # Linters run first, so that the last lines of `make check` are those of pytest.
 check: lint fast-test
