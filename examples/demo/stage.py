@@ -1,0 +1,190 @@
+"""Runs eflaunch in a cluster of the demo's own, and leaves nothing of it behind."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from eflib.home import make_home, store_folder
+from eflib.launcher.documents import Cluster
+from eflib.trainer.audit import read_audit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from eflib.launcher.documents import Document
+
+ROOT = Path(__file__).parents[2]
+SLOTS = 4
+END_SECONDS = 45.0
+"""How long an interrupted eflaunch may take to end its job and what it started."""
+LEAVE_SECONDS = 20.0
+"""How long what eflaunch started may take to end after the last job."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """One job of the demo.
+
+    Attributes:
+        script: Which of the examples.
+        pace: Seconds that the model sleeps for each sample.
+        deadline: As eflaunch takes it.
+        dataset_size: Samples in an epoch, where the demo trains for more than one.
+    """
+
+    script: str
+    steps: int
+    batch_size: int
+    pace: float
+    deadline: str
+    dataset_size: int | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.script)
+
+    @property
+    def options(self) -> list[str]:
+        """The words of eflaunch's command line before the script."""
+        name = [] if self.name == self.script else ["--name", self.name]
+        return ["--slots", str(SLOTS), "--deadline", self.deadline, *name]
+
+    @property
+    def words(self) -> list[str]:
+        """The script and what is its own."""
+        sizes = ["--steps", str(self.steps), "--batch-size", str(self.batch_size)]
+        return [f"examples/{self.script}.py", *sizes, "--pace", str(self.pace)]
+
+
+class Stage:
+    """Where the demo's commands run: a home folder for eflib, and the processes that use it.
+
+    Args:
+        folder: Of the demo alone.
+        say: Tells the person who waits.
+
+    Attributes:
+        launched: When each command was given, in seconds since the epoch, by job.
+        left_behind: How many processes had to be killed at the end, for they had not ended.
+    """
+
+    def __init__(self, folder: Path, *, say: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._home = make_home(folder / "home")
+        self._say = say
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        url = f"file://{store_folder(self._home)}"
+        self._cluster = Cluster(self._home, url)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("EFLIB_")}
+        threads = {"OMP_NUM_THREADS": own.get("OMP_NUM_THREADS", "1")}
+        self._environment = {**own, **threads, "EFLIB_HOME": str(self._home)}
+        self.launched: dict[str, float] = {}
+        self.left_behind = 0
+
+    def __enter__(self) -> Stage:
+        """Begin; nothing is started yet."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End whatever still runs; a second Ctrl-C does not get in the way."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._interrupt_commands()
+            self._end_leftovers()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def launch(self, act: Act) -> str:
+        """Start eflaunch in the background; return the command as a person would type it."""
+        self.launched[act.name] = time.time()
+        audit = ["--audit", str(self._audit_folder(act))]
+        with self._output(act).open("wb") as output:
+            self._processes[act.name] = subprocess.Popen(
+                [sys.executable, "-m", "eflib.launcher", *act.options, *act.words, *audit],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
+            )
+        return shlex.join(["eflaunch", *act.options, *act.words])
+
+    def jobs(self) -> dict[str, Document]:
+        """Return the status documents, by name."""
+        return {str(job["name"]): job for job in self._cluster.jobs()}
+
+    def status(self, act: Act) -> int | None:
+        """Return the exit code of a job's eflaunch; None while it runs or before it was started."""
+        process = self._processes.get(act.name)
+        return None if process is None else process.poll()
+
+    def all_ended(self) -> bool:
+        """Tell whether every eflaunch has ended."""
+        return all(process.poll() is not None for process in self._processes.values())
+
+    def said_by(self, act: Act) -> list[str]:
+        """Return the lines that a job's eflaunch has printed."""
+        return self._output(act).read_text(errors="replace").splitlines()
+
+    def audit(self, act: Act) -> list[dict[str, object]]:
+        """Return what the job's workers wrote down, a line for each step and worker."""
+        return list(read_audit(self._audit_folder(act)))
+
+    def _audit_folder(self, act: Act) -> Path:
+        return self._folder / "audit" / act.name
+
+    def _output(self, act: Act) -> Path:
+        return self._folder / f"{act.name}.txt"
+
+    def _interrupt_commands(self) -> None:
+        running = [one for one in self._processes.values() if one.poll() is None]
+        if running:
+            self._say("ending the jobs ...")
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        end = time.monotonic() + END_SECONDS
+        for process in running:
+            try:
+                process.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _end_leftovers(self) -> None:
+        """Wait for what eflaunch started to end by itself; count and kill what does not."""
+        end = time.monotonic() + LEAVE_SECONDS
+        while (found := self._ours()) and time.monotonic() < end:
+            time.sleep(0.2)
+        self.left_behind = len(found)
+        for process in found:
+            process.kill()
+        psutil.wait_procs(found, timeout=10)
+
+    def _ours(self) -> list[psutil.Process]:
+        """Return the processes that have the demo's home in their environment."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                is_ours = process.environ().get("EFLIB_HOME") == str(self._home)
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
