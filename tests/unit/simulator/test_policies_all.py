@@ -86,6 +86,7 @@ PUBLISHED = [
     ("edf as the artifact", "elasticVpollux_e", (16, 4), "t4", 23, 3),
     ("edf as the artifact", "100jobs_1500lam", (16, 8), "a100", 92, 2),
     ("edf as the artifact", "200jobs_900lam_0.1", (8, 8), "a100", 11, 2),
+    ("edf as the artifact", "cluster10", (32, 8), "a100", 202, 2),
 ]
 
 
