@@ -83,6 +83,21 @@ class GradientReducer:
                 work.wait()
         return self._control.tolist()
 
+    def put_away(self) -> None:
+        """Between two backward passes of a step: take the gradients out of the user's reach.
+
+        Many loops call ``optimizer.zero_grad()`` for each batch; what the micro-batches before
+        have left must outlive that.
+        """
+        self._gather()
+        for parameter, _ in self._views:
+            parameter.grad = None
+
+    def take_up(self) -> None:
+        """Go on after ``put_away``, before the next backward pass."""
+        for parameter, view in self._views:
+            parameter.grad = view
+
     def scale(self, factor: float) -> None:
         """Multiply all gradients by a number, after the reduction."""
         for _, view in self._views:
