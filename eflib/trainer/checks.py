@@ -35,6 +35,16 @@ def check_model(model: object, optimizer: object) -> None:
         )
 
 
+def check_scheduler(lr_scheduler: object) -> None:
+    """Refuse a scheduler that cannot be stepped without a metric."""
+    if isinstance(lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise UsageError(
+            "lr_scheduler is a ReduceLROnPlateau, whose step() needs a metric",
+            hint="trainer.register('plateau', scheduler), and step it in a callback's on_step_end "
+            "with a value that is equal on all ranks, such as trainer.loss",
+        )
+
+
 def check_end(max_steps: object, max_epochs: object) -> None:
     """Exactly one end must be given, of at least 1."""
     if (max_steps is None) == (max_epochs is None):

@@ -97,6 +97,7 @@ class ElasticTrainer:
     ) -> None:
         checks.check_model(model, optimizer)
         checks.check_end(max_steps, max_epochs)
+        checks.check_scheduler(lr_scheduler)
         checks.check_numbers(
             num_workers=num_workers, max_microbatch_size=max_microbatch_size, precision=precision
         )
@@ -260,11 +261,15 @@ class ElasticTrainer:
             self._weighted = True
         else:
             total, count = loss * (self._block.size / self._step_size), 0.0
+        if self._block != self._blocks[0]:
+            self._reducer.take_up()
         self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self._control[LOSS] += float(total.detach())
         self._control[COUNT] += float(count)
         if self._is_last:
             self._commit()
+        else:
+            self._reducer.put_away()
 
     def evaluate(
         self,
@@ -277,7 +282,7 @@ class ElasticTrainer:
         No other rank takes part, so any rank may call it at any time; the model is in evaluation
         mode meanwhile and back in its own afterwards.
         """
-        was_training = self.model.training
+        modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         total = 0.0
         try:
@@ -291,7 +296,8 @@ class ElasticTrainer:
                     outputs = checks.call_model(self.model, inputs)
                     total += float(metric_fn(outputs, targets)) * len(places)
         finally:
-            self.model.train(was_training)
+            for module, mode in modes:
+                module.training = mode
         return total / len(dataset)
 
     def save_checkpoint(self) -> Path | None:
