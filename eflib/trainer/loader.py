@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from eflib.trainer.position import rank_blocks
 from eflib.trainer.randomness import seed_block
@@ -53,8 +53,8 @@ class BlockLoader:
             sampler = _Ahead(self._plan, step, last_step, rank, world_size, self._max_size)
             self._ahead = iter(
                 DataLoader(
-                    self._dataset,
-                    batch_sampler=sampler,
+                    _Seeded(self._dataset, self._plan.seed),
+                    batch_sampler=sampler,  # type: ignore[arg-type]  # _Seeded takes what it gives
                     num_workers=self._num_workers,
                     collate_fn=self.collate,
                 )
@@ -67,18 +67,33 @@ class BlockLoader:
             batch = next(self._ahead)
             seed_block(self._plan.seed, block)  # DataLoader drew from the generator as well
             return batch
-        indices = self._plan.indices(block).tolist()
-        get_many = getattr(self._dataset, "__getitems__", None)
-        samples = get_many(indices) if get_many else [self._dataset[index] for index in indices]
-        return self.collate(samples)
+        return self.collate(_samples(self._dataset, self._plan.indices(block).tolist()))
 
     def close(self) -> None:
         """End the DataLoader's processes."""
         self._ahead = None
 
 
+def _samples(dataset: Any, indices: list[int]) -> Any:  # noqa: ANN401 - a user's class
+    get_many = getattr(dataset, "__getitems__", None)
+    return get_many(indices) if get_many else [dataset[index] for index in indices]
+
+
+class _Seeded(Dataset[Any]):
+    """The data set in a DataLoader's process: seeded for each block, as in this process."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:  # noqa: ANN401 - a user's class
+        self._dataset = dataset
+        self._seed = seed
+
+    def __getitems__(self, wanted: tuple[Block, list[int]]) -> Any:  # noqa: ANN401 - a user's class
+        block, indices = wanted
+        seed_block(self._seed, block)
+        return _samples(self._dataset, indices)
+
+
 class _Ahead:
-    """The index lists of one rank from a step on, as a batch sampler."""
+    """The blocks of one rank from a step on with their indices, as a batch sampler."""
 
     def __init__(
         self,
@@ -96,10 +111,10 @@ class _Ahead:
         self._world_size = world_size
         self._max_size = max_size
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[tuple[Block, list[int]]]:
         step = self._step
         while self._last_step is None or step < self._last_step:
             blocks = self._plan.batch(step)
             for block in rank_blocks(blocks, self._rank, self._world_size, self._max_size):
-                yield self._plan.indices(block).tolist()
+                yield block, self._plan.indices(block).tolist()
             step += 1
