@@ -53,9 +53,16 @@ def save(folder: Path, state: TrainingState, *, keep: int = 2) -> Path:
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _sync_folder(folder)
-    for old in _candidates(folder)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    _prune(folder, final, keep)
     return final
+
+
+def _prune(folder: Path, final: Path, keep: int) -> None:
+    """Keep what was just saved and the newest before it; later ones are torn, or they had held."""
+    older = [one for one in _candidates(folder) if one.name < final.name]
+    torn = [one for one in _candidates(folder) if one.name > final.name and not is_whole(one)]
+    for old in older[keep - 1 :] + torn:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def newest(folder: Path) -> Path | None:
@@ -84,7 +91,7 @@ def is_whole(checkpoint: Path) -> bool:
             and manifest["bytes"] == state.stat().st_size
             and manifest["crc32"] == _crc32(state)
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
