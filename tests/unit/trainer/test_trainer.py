@@ -1,0 +1,348 @@
+"""ElasticTrainer under plain python: one worker, and the same promises."""
+
+import json
+
+import pytest
+import torch
+
+from eflib import ElasticTrainer
+from eflib.errors import UsageError
+from eflib.trainer.audit import SampleAudit, read_audit
+from eflib.trainer.position import DataPlan
+from tests.unit.trainer.builders import (
+    Noisy,
+    Points,
+    Recorder,
+    a_model,
+    a_trainer,
+    are_equal,
+    weights,
+)
+
+mse = torch.nn.functional.mse_loss
+
+
+def run_loop(trainer, before_step=lambda: None):
+    for inputs, targets in trainer:
+        loss = mse(trainer.model(inputs), targets)
+        before_step()
+        trainer.step(loss)
+
+
+def fitted(**settings):
+    trainer = a_trainer(**settings)
+    trainer.fit()
+    return trainer
+
+
+def test_fit_and_the_loop_form_give_the_same_bits():
+    loop = a_trainer()
+    run_loop(loop)
+    assert loop.global_step == 12
+    assert are_equal(weights(loop), weights(fitted()))
+
+
+def test_training_learns():
+    recorder = Recorder()
+    fitted(max_steps=60, callbacks=[recorder])
+    assert sum(recorder.losses[-5:]) < 0.3 * sum(recorder.losses[:5])
+
+
+def test_training_is_that_of_a_plain_loop_over_the_same_batches():
+    model = a_model()
+    model[2].p = 0.0
+    trainer = fitted(model=model)
+    plain = a_model()
+    plain[2].p = 0.0
+    optimizer = torch.optim.Adam(plain.parameters(), lr=0.05)
+    plan, points = DataPlan(22, 4), Points()
+    for step in range(12):
+        places = [int(index) for block in plan.batch(step) for index in plan.indices(block)]
+        optimizer.zero_grad()
+        mse(plain(points.x[places]), points.y[places]).backward()
+        optimizer.step()
+    for one, other in zip(weights(trainer), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("end", "steps"), [("carry", 11), ("short", 12), ("drop", 10)])
+def test_max_epochs_ends_after_the_last_epoch(end, steps):
+    recorder = Recorder()
+    trainer = fitted(max_epochs=2, epoch_end=end, callbacks=[recorder])
+    assert trainer.global_step == trainer.max_steps == steps
+    assert trainer.epoch == 1 if end == "carry" else trainer.epoch >= 1
+    assert len(recorder.samples) == steps
+    seen = [sample for step in recorder.samples for sample in step]
+    assert len(seen) == len(set(seen)) == (40 if end == "drop" else 44)
+
+
+def test_epoch_and_step_can_be_read_in_the_loss_function():
+    read = []
+
+    def loss_fn(outputs, targets):
+        read.append((trainer.global_step, trainer.epoch))
+        return mse(outputs, targets)
+
+    trainer = a_trainer(max_steps=7, loss_fn=loss_fn)
+    trainer.fit()
+    # The sixth step has the last two samples of one epoch and the first two of the next.
+    assert read == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (5, 1), (6, 1)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_microbatches_give_the_step_of_the_whole_batch(size):
+    models = [a_model(), a_model()]
+    for model in models:
+        model[2].p = 0.0
+    whole = fitted(model=models[0], global_batch_size=7)
+    cut = fitted(model=models[1], global_batch_size=7, max_microbatch_size=size)
+    for one, other in zip(weights(whole), weights(cut), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    assert whole.loss == pytest.approx(cut.loss)
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_zero_grad_in_the_loop_takes_nothing_from_a_step_of_several_microbatches(to_none):
+    plain = a_trainer(max_microbatch_size=1)
+    run_loop(plain)
+    habit = a_trainer(max_microbatch_size=1)
+    run_loop(habit, before_step=lambda: habit.optimizer.zero_grad(set_to_none=to_none))
+    assert are_equal(weights(plain), weights(habit))
+
+
+def test_a_loss_as_sum_and_count_weighs_each_token_alike():
+    def summed(outputs, targets):
+        return (outputs - targets).square().sum(), targets.numel()
+
+    models = [a_model(), a_model()]
+    for model in models:
+        model[2].p = 0.0
+    mean = fitted(model=models[0], global_batch_size=7)
+    recorder = Recorder()
+    settings = {"loss_fn": summed, "max_microbatch_size": 2, "callbacks": [recorder]}
+    sums = fitted(model=models[1], global_batch_size=7, **settings)
+    for one, other in zip(weights(mean), weights(sums), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)  # the count travels as float32
+    assert sums.loss == pytest.approx(mean.loss, rel=1e-5)
+
+
+def test_a_loop_without_step_is_refused():
+    with pytest.raises(UsageError, match=r"the loop's body ended without trainer\.step\(loss\)"):
+        for _ in a_trainer():
+            pass
+
+
+def test_step_twice_for_one_batch_is_refused():
+    trainer = a_trainer()
+    inputs, targets = next(iter(trainer))
+    trainer.step(mse(trainer.model(inputs), targets))
+    with pytest.raises(UsageError, match=r"without a batch, or twice for one batch"):
+        trainer.step(mse(trainer.model(inputs), targets))
+
+
+def test_step_before_the_loop_is_refused():
+    with pytest.raises(UsageError, match=r"trainer\.step\(loss\) without a batch"):
+        a_trainer().step(torch.zeros((), requires_grad=True))
+
+
+def test_fit_without_a_loss_function_is_refused():
+    with pytest.raises(UsageError, match=r"fit\(\) needs loss_fn"):
+        a_trainer(loss_fn=None).fit()
+
+
+def test_the_scheduler_steps_once_a_global_step():
+    model = a_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    recorder = Recorder()
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5)
+    settings = {"lr_scheduler": schedule, "max_microbatch_size": 1, "callbacks": [recorder]}
+    a_trainer(model, optimizer=optimizer, max_steps=5, **settings).fit()
+    assert recorder.rates == [1.0, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_stop_ends_after_the_step_at_hand():
+    trainer = a_trainer()
+    run_loop(trainer, before_step=lambda: trainer.stop() if trainer.global_step == 3 else None)
+    assert trainer.global_step == 4
+
+
+def test_callbacks_are_called_at_their_points():
+    recorder = Recorder()
+    fitted(max_steps=2, callbacks=[recorder])
+    assert recorder.events == ["step 1", "step 2", "end"]
+
+
+def test_the_audit_names_each_sample_once_an_epoch(tmp_path):
+    fitted(max_epochs=2, callbacks=[SampleAudit(tmp_path / "audit")])
+    lines = sorted(read_audit(tmp_path / "audit"), key=lambda line: line["step"])
+    assert [line["step"] for line in lines] == list(range(11))
+    assert [len(line["samples"]) for line in lines] == [4] * 11
+    seen = [tuple(sample) for line in lines for sample in line["samples"]]
+    assert sorted(seen) == [(epoch, index) for epoch in (0, 1) for index in range(22)]
+    assert {(line["rank"], line["world_size"], line["generation"]) for line in lines} == {(0, 1, 0)}
+    assert json.dumps(lines)
+
+
+def test_evaluate_gives_the_mean_over_the_whole_data_set():
+    trainer, points = a_trainer(), Points()
+    trainer.model.eval()
+    whole = float(mse(trainer.model(points.x), points.y).detach())
+    assert trainer.evaluate(points, mse, batch_size=5) == pytest.approx(whole)
+
+
+def test_evaluate_leaves_each_module_in_its_own_mode():
+    trainer = a_trainer()
+    trainer.model[2].eval()  # as scripts freeze a normalisation
+    trainer.evaluate(Points(), mse)
+    assert trainer.model.training
+    assert trainer.model[0].training
+    assert not trainer.model[2].training
+
+
+def test_evaluate_in_the_loop_changes_nothing_of_training():
+    plain = fitted()
+    trainer = a_trainer()
+    run_loop(trainer, before_step=lambda: trainer.evaluate(Points(), mse))
+    assert are_equal(weights(plain), weights(trainer))
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_lower_precision_trains_float32_weights(precision):
+    data = Points(dtype=torch.float32)
+    dtypes = []
+
+    def loss_fn(outputs, targets):
+        dtypes.append(outputs.dtype)
+        return mse(outputs.float(), targets)
+
+    settings = {"dataset": data, "precision": precision, "loss_fn": loss_fn}
+    trainer = fitted(model=a_model(dtype=torch.float32), **settings)
+    assert set(dtypes) == {torch.bfloat16}
+    assert all(one.dtype == torch.float32 and one.isfinite().all() for one in weights(trainer))
+
+
+def test_the_gradient_norm_is_clipped():
+    model = a_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = [one.detach().clone() for one in model.parameters()]
+    a_trainer(model, optimizer=optimizer, max_steps=1, max_grad_norm=1e-3).fit()
+    moved = [(one - old).square().sum() for one, old in zip(weights_of(model), before, strict=True)]
+    assert float(sum(moved)) ** 0.5 == pytest.approx(1e-3, rel=1e-3)
+
+
+def weights_of(model):
+    return [one.detach() for one in model.parameters()]
+
+
+def test_batches_come_as_the_collate_function_makes_them():
+    model = a_model()
+
+    def collate(samples):
+        return {"input": torch.stack([x for x, _ in samples])}, torch.stack([y for _, y in samples])
+
+    other = fitted(model=model, collate_fn=collate)
+    assert are_equal(weights(other), weights(fitted()))
+
+
+def test_fit_refuses_batches_that_are_no_pair():
+    data = [torch.randn(3, dtype=torch.float64) for _ in range(10)]
+    with pytest.raises(UsageError, match=r"fit\(\) needs batches of \(inputs, targets\)") as caught:
+        a_trainer(dataset=data).fit()
+    assert "for batch in trainer" in caught.value.hint
+
+
+@pytest.mark.parametrize("dataset", [Points(), Noisy()], ids=["plain", "augmented"])
+def test_a_data_loader_process_gives_the_batches_of_none(dataset):
+    batches = []
+    for num_workers in (0, 1):
+        held = []
+        trainer = a_trainer(dataset=dataset, num_workers=num_workers, max_steps=7)
+        for inputs, targets in trainer:
+            held.append(inputs.clone())
+            trainer.step(mse(trainer.model(inputs), targets))
+        batches.append(torch.cat(held))
+    assert torch.equal(*batches)
+
+
+def test_random_numbers_of_a_step_do_not_depend_on_what_was_drawn_before():
+    trainers = [a_trainer(dataset=Noisy()), a_trainer(dataset=Noisy())]
+    run_loop(trainers[0])
+    run_loop(trainers[1], before_step=lambda: torch.rand(5))
+    assert are_equal(*(weights(one) for one in trainers))
+
+
+def test_seeds_give_other_orders_and_other_noise():
+    assert not are_equal(weights(fitted(seed=1)), weights(fitted(seed=2)))
+
+
+def test_facts_before_and_outside_a_cluster():
+    trainer = a_trainer()
+    facts = (trainer.rank, trainer.world_size, trainer.generation, trainer.global_step)
+    assert facts == (0, 1, 0, 0)
+    assert (trainer.profiling, trainer.epoch, trainer.global_batch_size) == (False, 0, 4)
+
+
+def test_register_after_training_began_is_refused():
+    trainer = a_trainer(max_steps=1)
+    trainer.fit()
+    with pytest.raises(UsageError, match=r"register\('late'\) after training began"):
+        trainer.register("late", trainer.optimizer)
+
+
+def parameters():
+    return torch.nn.Linear(3, 1).parameters()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"model": "resnet"}, "model is a str, not a torch.nn.Module"),
+        ({"optimizer": 0.1}, "optimizer is a float, not a torch.optim.Optimizer"),
+        (
+            {"optimizer": torch.optim.SGD(parameters())},
+            "the optimizer holds none of the model's parameters",
+        ),
+        ({"max_steps": None}, "give max_steps or max_epochs, one of the two"),
+        ({"max_epochs": 2}, "give max_steps or max_epochs, one of the two"),
+        ({"max_steps": 0}, "max_steps is 0; a whole number of at least 1 is needed"),
+        ({"max_steps": 2.5}, "max_steps is 2.5; a whole number of at least 1 is needed"),
+        ({"max_steps": None, "max_epochs": -1}, "max_epochs is -1; a whole number"),
+        ({"num_workers": -1}, "num_workers is -1; at least 0 is needed"),
+        ({"max_microbatch_size": 0}, "max_microbatch_size is 0; at least 1 is needed"),
+        ({"precision": "fp8"}, "precision is 'fp8'"),
+        ({"global_batch_size": 0}, "global_batch_size is 0; at least 1 is needed"),
+        ({"epoch_end": "wrap"}, "epoch_end is 'wrap'"),
+        ({"dataset": iter([1])}, r"the data set \(list_iterator\) is not map-style"),
+        ({"dataset": []}, "the data set is empty"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(change, problem):
+    model = torch.nn.Linear(3, 1)
+    asked = {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters()),
+        "dataset": Points(),
+        "global_batch_size": 4,
+        "max_steps": 1,
+        **change,
+    }
+    with pytest.raises(UsageError, match=problem):
+        ElasticTrainer(**asked)
+
+
+def test_a_scheduler_that_wants_a_metric_is_refused_with_the_way_round():
+    model = a_model()
+    optimizer = torch.optim.SGD(model.parameters())
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    with pytest.raises(UsageError, match="ReduceLROnPlateau") as caught:
+        a_trainer(model, optimizer=optimizer, lr_scheduler=plateau)
+    assert "register" in caught.value.hint
+
+
+def test_a_model_in_distributed_data_parallel_is_refused():
+    wrapped = torch.nn.parallel.DistributedDataParallel.__new__(
+        torch.nn.parallel.DistributedDataParallel
+    )
+    with pytest.raises(UsageError, match="wrapped in DistributedDataParallel") as caught:
+        ElasticTrainer(wrapped, None, [], global_batch_size=1, max_steps=1)
+    assert "pass the plain model" in caught.value.hint
