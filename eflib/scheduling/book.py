@@ -1,4 +1,4 @@
-"""All that the scheduler knows: nodes, live jobs, lent GPUs, and the standing plan in the jobs' rows."""
+"""All that the scheduler knows: nodes, live jobs, lent GPUs, and the standing plan."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from eflib.scheduling.admission import work_to_plan
 from eflib.scheduling.blocks import capacity_by_exponent
 from eflib.scheduling.cluster import Cluster
 from eflib.scheduling.jobs import Job, Tier
 from eflib.scheduling.occupancy import Occupancy, Periods
-from eflib.scheduling.plan import SAME_INSTANT, trim, walk
+from eflib.scheduling.plan import SAME_INSTANT, trim, walk, work_to_plan
 from eflib.scheduling.settings import SchedulerSettings
 
 

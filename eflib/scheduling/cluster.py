@@ -11,8 +11,8 @@ class Cluster:
     """Nodes side by side on one line of positions.
 
     A node starts at a multiple of the largest power of two that divides its size, so equal nodes
-    lie without gaps (as ``node * gpus_per_node + index``) and a node whose size is a power of two is
-    itself a block. A node that comes back, or another of its size, takes the place of the lost one.
+    lie without gaps (as ``node * gpus_per_node + index``) and a node of a power of two is itself a
+    block. A node that comes back, or another of its size, takes the place of the lost one.
     """
 
     def __init__(self) -> None:

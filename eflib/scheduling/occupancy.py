@@ -9,6 +9,7 @@ from operator import itemgetter
 
 from eflib.scheduling.blocks import best_fit, free_starts
 from eflib.scheduling.plan import SAME_INSTANT, Row, Segment
+from eflib.scheduling.timeline import Timeline
 
 Periods = Sequence[tuple[float, int]]
 """``(start, available positions)``, ascending, the first at the present."""
@@ -105,16 +106,27 @@ class Occupancy:
             free &= self.free[column]
         return free
 
-    def fits(self) -> list[int]:
-        """Return per column log2 of the largest free aligned block, plus one; 0 if none."""
+    def fits(self, until: float, largest: int) -> list[int]:
+        """Return per column log2 of the largest free aligned block, plus one; 0 if none.
+
+        Args:
+            until: Columns from this time on are not looked at.
+            largest: Log2 of the largest block that matters.
+        """
         found = []
-        for free in self.free:
-            exponent = free.bit_count().bit_length() - 1
+        last = bisect_left(self.times, until)
+        for free in self.free[: max(last, 1)]:
+            exponent = min(free.bit_count().bit_length() - 1, largest)
             levels = free_starts(free, max(exponent, 0))
             while exponent >= 0 and not levels[exponent]:
                 exponent -= 1
             found.append(exponent + 1)
         return found
+
+    def timeline(self, until: float, largest: int) -> Timeline:
+        """Return what is free up to a time for one job alone, moving nobody; see ``fits``."""
+        fits = self.fits(until, largest)
+        return Timeline.of_fits(self.times[: len(fits)], fits)
 
     def place_alone(self, counts: Row, held: int) -> Row | None:
         """Place a row of counts without moving anybody; None if a block is missing.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from eflib.scheduling import promises
-from eflib.scheduling.admission import work_to_plan
 from eflib.scheduling.blocks import positions
 from eflib.scheduling.book import Book
 from eflib.scheduling.commands import Command, PinRefused
 from eflib.scheduling.jobs import Job
+from eflib.scheduling.plan import work_to_plan
 
 
 def pin(book: Book, job_id: str, num_gpus: int | None, commands: list[Command]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from eflib.scheduling.blocks import best_fit, block, is_block
@@ -93,7 +93,6 @@ def _sweep(
 ) -> dict[str, Row] | None:
     """Go through the borders in order of time, placing what changes."""
     held: dict[str, Tenant] = {}
-    used = 0
     times = sorted(changes)
     at = 0
     while at < len(times):
@@ -104,48 +103,58 @@ def _sweep(
             batch.extend(changes[times[at]])
             at += 1
         available = grounds.at(time)
-        to_place: list[tuple[Tenant, int]] = []
         latest = {tenant.job.job_id: (tenant, count) for tenant, count in batch}
-        for tenant, count in latest.values():
-            stays = count == tenant.mask.bit_count() and is_block(tenant.mask)
-            if stays and not tenant.mask & ~available and not _taken(tenant, held, used):
-                if tenant.job.job_id not in held:
-                    held[tenant.job.job_id] = tenant
-                    used |= tenant.mask
-                    tenant.since, tenant.count = time, count
-                continue
-            if tenant.job.job_id in held:
-                del held[tenant.job.job_id]
-                used &= ~tenant.mask
-                _close(tenant, time)
-            if count:
-                to_place.append((tenant, count))
-            else:
-                tenant.mask = 0
-        if not _place_all(to_place, held, available, used, time):
+        to_place = _release(latest.values(), held, available, time)
+        if not _place_all(to_place, held, available, time):
             return None
-        used = 0
-        for tenant in held.values():
-            used |= tenant.mask
     for tenant in list(held.values()):
         _close(tenant, math.inf)
     return {tenant.job.job_id: tenant.placed for tenant in tenants}
 
 
-def _taken(tenant: Tenant, held: dict[str, Tenant], used: int) -> bool:
-    """True if another holds a part of what this one would keep."""
-    return tenant.job.job_id not in held and bool(tenant.mask & used)
+def _release(
+    changed: Iterable[tuple[Tenant, int]], held: dict[str, Tenant], available: int, time: float
+) -> list[tuple[Tenant, int]]:
+    """Let go of what changes, keep what need not; return who is to be placed, and how large."""
+    to_place: list[tuple[Tenant, int]] = []
+    used = _used(held)
+    for tenant, count in changed:
+        name = tenant.job.job_id
+        mask = tenant.mask
+        stays = count == mask.bit_count() and is_block(mask) and not mask & ~available
+        if stays and (name in held or not mask & used):
+            if name not in held:
+                held[name] = tenant
+                used |= mask
+                tenant.since, tenant.count = time, count
+            continue
+        if name in held:
+            del held[name]
+            used &= ~mask
+            _close(tenant, time)
+        if count:
+            to_place.append((tenant, count))
+        else:
+            tenant.mask = 0
+    return to_place
+
+
+def _used(held: dict[str, Tenant]) -> int:
+    """Return all positions held."""
+    used = 0
+    for tenant in held.values():
+        used |= tenant.mask
+    return used
 
 
 def _place_all(
     to_place: list[tuple[Tenant, int]],
     held: dict[str, Tenant],
     available: int,
-    used: int,
     time: float,
 ) -> bool:
     """Place in falling size; what is evicted joins the queue."""
-    free = available & ~used
+    free = available & ~_used(held)
     to_place.sort(key=lambda item: (-item[1], -item[0].moves_left, item[0].job.order))
     while to_place:
         tenant, count = to_place.pop(0)

@@ -62,8 +62,7 @@ def walk(job: Job, row: Row, *, left: float, now: float, settings: SchedulerSett
             ready = begin + (settings.rescale_cost if held else settings.cost_of_start)
             held = mask
         last_end = end
-        if ready > begin:
-            begin = ready
+        begin = max(begin, ready)
         if end > begin:
             rate = job.rate(count)
             gain = rate * (end - begin)
@@ -93,3 +92,19 @@ def trim(row: Row, *, now: float, end: float) -> Row:
 def gpu_seconds(row: Row) -> float:
     """Return the GPU time that a row takes, pauses included."""
     return sum((segment.end - segment.start) * segment.size for segment in row)
+
+
+class Planned(NamedTuple):
+    """A row that passed its walk, and where it leads, in seconds."""
+
+    row: Row
+    finish: float
+
+
+Plan = dict[str, Planned]
+"""Rows by job_id."""
+
+
+def work_to_plan(job: Job, settings: SchedulerSettings) -> float:
+    """Return the steps a plan must provide for: what is left, and the margin."""
+    return max(job.left, 0.0) * (1.0 + settings.safety_margin)

@@ -5,26 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from eflib.scheduling.admission import (
-    Plan,
-    Planned,
-    fresh_plan,
-    in_gaps,
-    promise_order,
-    soonest_in_gaps,
-    work_to_plan,
-)
 from eflib.scheduling.book import Book
+from eflib.scheduling.fresh import fresh_plan, promise_order
+from eflib.scheduling.gaps import in_gaps, soonest_in_gaps
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy, Periods
-from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT, gpu_seconds, trim, walk
+from eflib.scheduling.plan import (
+    DEADLINE_TOLERANCE,
+    SAME_INSTANT,
+    Plan,
+    Planned,
+    gpu_seconds,
+    trim,
+    walk,
+    work_to_plan,
+)
 from eflib.scheduling.share import fill
 from eflib.scheduling.timeline import Timeline
 
 _OFFER_TRIES = 20
 
 CHEAP_ENOUGH = 1.02
-"""GPU-seconds of a newcomer in the gaps, against those on an empty cluster, that need no re-plan."""
+"""GPU-seconds of a newcomer in the gaps, against those on an idle cluster, that need no re-plan."""
 
 
 def adopt(book: Book, plan: Plan) -> None:
@@ -63,7 +65,7 @@ def admit(book: Book, job: Job, deadline: float) -> Plan | None:
 
 
 def _beside(book: Book, job: Job) -> Plan | None:
-    """Return a plan that leaves every share as it is, if the newcomer's own is as cheap as alone."""
+    """Return a plan that leaves all shares as they are, if the newcomer's is as cheap as alone."""
     settings, now, periods = book.settings, book.now, book.periods()
     plan: Plan = {}
     for other in book.promised():
@@ -225,7 +227,7 @@ def minimum_share(book: Book, job: Job) -> int | None:
 
 
 def projected_finish(book: Book, job: Job) -> float:
-    """Return where a job's row leads, in seconds; if it leads nowhere, what the promises leave room for.
+    """Return where a job's row leads, in seconds; if nowhere, what the promises leave room for.
 
     Infinite if no GPU can be foreseen for it. Best-effort jobs that compete are not foreseen.
     """

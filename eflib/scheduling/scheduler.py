@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from eflib.errors import UsageError
 from eflib.scheduling import events as ev
 from eflib.scheduling import loans, pins, promises
-from eflib.scheduling.admission import in_gaps
 from eflib.scheduling.book import Book
 from eflib.scheduling.commands import (
     Admitted,
@@ -18,6 +17,7 @@ from eflib.scheduling.commands import (
     PromiseBroken,
     Rejected,
 )
+from eflib.scheduling.gaps import in_gaps
 from eflib.scheduling.jobs import Job, JobState, JobView, StoryEntry, Tier
 from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT
 from eflib.scheduling.scaling import ScalingCurve
@@ -34,6 +34,9 @@ class Scheduler:
     Args:
         settings: Costs, margins and the rest.
 
+    Attributes:
+        book: All it knows; to be read, and only by tests and tools.
+
     Examples:
         >>> from eflib.scheduling import JobRequest, JobSubmitted, NodeJoined, ScalingCurve
         >>> scheduler = Scheduler()
@@ -47,7 +50,7 @@ class Scheduler:
     """
 
     def __init__(self, settings: SchedulerSettings | None = None) -> None:
-        self._book = Book(settings or SchedulerSettings())
+        self.book = Book(settings or SchedulerSettings())
         self._submitted = 0
         self._dirty = False
         self._gone: dict[str, tuple[JobState, list[StoryEntry]]] = {}
@@ -80,7 +83,7 @@ class Scheduler:
         Raises:
             UsageError: See ``handle``.
         """
-        book = self._book
+        book = self.book
         commands: list[Command] = []
         self._dirty = book.next_border() <= now + SAME_INSTANT
         book.advance(now)
@@ -101,8 +104,8 @@ class Scheduler:
     def _with_finish(self, command: Command) -> Command:
         """Say the finish that holds after spare GPUs are given away."""
         if isinstance(command, Admitted):
-            job = self._book.jobs[command.job_id]
-            return Admitted(command.job_id, promises.projected_finish(self._book, job))
+            job = self.book.jobs[command.job_id]
+            return Admitted(command.job_id, promises.projected_finish(self.book, job))
         return command
 
     def next_wakeup(self, now: float) -> float | None:
@@ -111,12 +114,12 @@ class Scheduler:
         Args:
             now: Seconds on the caller's clock; the answer is not before it.
         """
-        soonest = self._book.next_border()
+        soonest = self.book.next_border()
         return None if soonest == math.inf else max(soonest, now)
 
     def jobs(self) -> tuple[str, ...]:
         """Return the ids of the live jobs in the order of submission."""
-        return tuple(self._book.jobs)
+        return tuple(self.book.jobs)
 
     def view(self, job_id: str, now: float) -> JobView | None:
         """Return what a person may know about a live job at a time; None if it is not live.
@@ -125,23 +128,23 @@ class Scheduler:
             job_id: The job.
             now: Seconds on the caller's clock.
         """
-        job = self._book.jobs.get(job_id)
+        job = self.book.jobs.get(job_id)
         if job is None:
             return None
         running = max(now - max(job.synced_at, job.ready_at), 0.0) if job.mask else 0.0
         left = max(job.left - job.rate(job.mask.bit_count()) * running, 0.0)
         deadline = job.request.deadline
-        finish = promises.projected_finish(self._book, job)
+        finish = promises.projected_finish(self.book, job)
         return JobView(
             job_id=job_id,
             state=JobState.RUNNING if job.mask else JobState.WAITING,
-            gpus=self._book.cluster.gpus(job.mask),
+            gpus=self.book.cluster.gpus(job.mask),
             steps_done=job.request.total_steps - left,
             total_steps=job.request.total_steps,
             deadline=deadline,
             projected_finish=finish,
             slack=None if deadline is None else deadline - finish,
-            minimum_share=promises.minimum_share(self._book, job),
+            minimum_share=promises.minimum_share(self.book, job),
             pinned=job.pinned,
             promised=job.promise < math.inf,
             reason=self._reason(job),
@@ -149,7 +152,7 @@ class Scheduler:
 
     def story(self, job_id: str) -> tuple[StoryEntry, ...]:
         """Return what happened to a job and was decided about it, live or not; empty if unknown."""
-        job = self._book.jobs.get(job_id)
+        job = self.book.jobs.get(job_id)
         if job is not None:
             return tuple(job.story)
         return tuple(self._gone[job_id][1]) if job_id in self._gone else ()
@@ -157,12 +160,12 @@ class Scheduler:
     @property
     def nodes(self) -> dict[str, int]:
         """GPUs by node."""
-        return self._book.cluster.nodes
+        return self.book.cluster.nodes
 
     @property
     def settings(self) -> SchedulerSettings:
         """The settings it was made with."""
-        return self._book.settings
+        return self.book.settings
 
     def _dispatch(self, event: ev.Event, commands: list[Command], refused: list[Job]) -> None:
         """Take in what the event says."""
@@ -170,7 +173,7 @@ class Scheduler:
             self._submit(event.request, commands, refused)
             return
         if not isinstance(event, ev.TimePassed | ev.JobEnded):
-            self._dirty = self._book.surprised = True
+            self._dirty = self.book.surprised = True
         match event:
             case ev.JobProgressed(job_id, steps_done):
                 self._progress(job_id, steps_done)
@@ -181,15 +184,15 @@ class Scheduler:
             case ev.NodeLost(node):
                 self._lose(node)
             case ev.SizePinned(job_id, num_gpus):
-                pins.pin(self._book, job_id, num_gpus, commands)
+                pins.pin(self.book, job_id, num_gpus, commands)
             case ev.ProfilingRequested(job_id, max_gpus, seconds):
-                loans.lend(self._book, job_id, max_gpus, seconds, commands)
+                loans.lend(self.book, job_id, max_gpus, seconds, commands)
             case ev.ProfilingEnded(job_id):
-                self._book.loans.pop(job_id, None)
+                self.book.loans.pop(job_id, None)
 
     def _expire(self, commands: list[Command]) -> None:
         """Note what is over: loans, deadlines, jobs that should be done and are not."""
-        book = self._book
+        book = self.book
         for name, loan in sorted(book.loans.items()):
             if loan.until <= book.now + SAME_INSTANT:
                 del book.loans[name]
@@ -205,7 +208,7 @@ class Scheduler:
 
     def _submit(self, request: ev.JobRequest, commands: list[Command], refused: list[Job]) -> None:
         """Decide about a newcomer."""
-        book = self._book
+        book = self.book
         if request.job_id in book.jobs:
             raise UsageError(f"job {request.job_id!r} is already there")
         job = Job(request, self._submitted, request.curve, request.total_steps, book.now)
@@ -222,7 +225,7 @@ class Scheduler:
 
     def _promise(self, job: Job, commands: list[Command]) -> bool:
         """Promise the deadline if a plan keeps it beside all others; True if promised."""
-        book = self._book
+        book = self.book
         plan = promises.admit(book, job, job.deadline)
         if plan is None:
             return False
@@ -236,7 +239,7 @@ class Scheduler:
 
     def _refuse(self, job: Job, commands: list[Command]) -> None:
         """Say no, and which deadline would have been admitted as things now stand."""
-        book = self._book
+        book = self.book
         earliest = promises.earliest_deadline(book, job) if book.settings.quotes else None
         if earliest is not None and earliest <= job.deadline and self._promise(job, commands):
             self._settle(commands)
@@ -248,7 +251,7 @@ class Scheduler:
 
     def _why_not(self, job: Job, earliest: float | None) -> str:
         """Return for a person why a deadline cannot be promised."""
-        book = self._book
+        book = self.book
         if earliest is None and book.settings.quotes:
             return f"no GPU of the {book.cluster.num_gpus} in the cluster can be foreseen for it"
         if job.deadline <= book.now:
@@ -268,49 +271,49 @@ class Scheduler:
 
     def _end(self, job_id: str) -> None:
         """Forget a job; what it held is free."""
-        job = self._book.jobs.pop(job_id, None)
+        job = self.book.jobs.pop(job_id, None)
         if job is not None:
-            job.tell(self._book.now, "ended")
+            job.tell(self.book.now, "ended")
             self._dirty = True
             self._gone[job_id] = (JobState.ENDED, job.story)
 
     def _progress(self, job_id: str, steps_done: float) -> None:
         """Believe the report; a lag that endangers a promise is repaired in ``_settle``."""
-        job = self._book.jobs.get(job_id)
+        job = self.book.jobs.get(job_id)
         if job is not None:
             job.left = max(job.request.total_steps - steps_done, 0.0)
-            grace = job.rate(job.mask.bit_count()) * self._book.settings.overdue_grace
+            grace = job.rate(job.mask.bit_count()) * self.book.settings.overdue_grace
             if job.left <= 0.0 < grace:
                 job.left = min(grace, job.request.total_steps)
 
     def _measure(self, job_id: str, curve: ScalingCurve) -> None:
         """Take a better curve."""
-        job = self._book.jobs.get(job_id)
+        job = self.book.jobs.get(job_id)
         if job is not None and curve != job.curve:
             job.set_curve(curve)
-            job.tell(self._book.now, "its curve was measured anew")
+            job.tell(self.book.now, "its curve was measured anew")
 
     def _join(self, node: str, num_gpus: int) -> None:
         """Add a node; one that is there already with this size is not touched."""
-        if self._book.cluster.nodes.get(node) == num_gpus:
+        if self.book.cluster.nodes.get(node) == num_gpus:
             return
         self._lose(node)
-        self._book.cluster.join(node, num_gpus)
+        self.book.cluster.join(node, num_gpus)
 
     def _lose(self, node: str) -> None:
         """Remove a node; survivors of its jobs keep what is left to them until re-planned."""
-        gone = self._book.cluster.lose(node)
-        for loan in self._book.loans.values():
+        gone = self.book.cluster.lose(node)
+        for loan in self.book.loans.values():
             loan.mask &= ~gone
-        for job in self._book.jobs.values():
+        for job in self.book.jobs.values():
             if job.mask & gone:
-                job.tell(self._book.now, f"lost GPUs with node {node}")
+                job.tell(self.book.now, f"lost GPUs with node {node}")
                 job.mask &= ~gone
-                job.ready_at = max(job.ready_at, self._book.now + self._book.settings.rescale_cost)
+                job.ready_at = max(job.ready_at, self.book.now + self.book.settings.rescale_cost)
 
     def _settle(self, commands: list[Command]) -> None:
         """Bring rows, leftovers and GPUs in line with what is now true."""
-        book = self._book
+        book = self.book
         for job in book.pinned():
             pins.hold(book, job)
         if book.surprised:
@@ -327,12 +330,12 @@ class Scheduler:
     def _break(self, job: Job, reason: str, commands: list[Command]) -> None:
         """Say that a promise is off; the job goes on with a wish instead."""
         job.promise = math.inf
-        job.tell(self._book.now, f"promise broken: {reason}")
+        job.tell(self.book.now, f"promise broken: {reason}")
         commands.append(PromiseBroken(job.job_id, reason))
 
     def _spread(self) -> None:
         """Fit what yields into what the promises leave, then give away the rest."""
-        book = self._book
+        book = self.book
         promised = book.promised()
         if book.surprised or book.settings.safety_margin:
             for job in promised:
@@ -357,7 +360,7 @@ class Scheduler:
 
     def _apply(self, commands: list[Command]) -> None:
         """Hold what the plan says for now, and say what changed."""
-        book = self._book
+        book = self.book
         for job in book.jobs.values():
             if job.pinned is None:
                 row = job.row
@@ -378,5 +381,5 @@ class Scheduler:
             if not count:
                 return f"waits: its deadline is safe with a start at {job.row[0].start:g}"
             return f"holds {count} GPUs, on time by {job.promise - job.finish:.0f} s"
-        what = "soft deadline" if job.tier(self._book.now) is Tier.SOFT else "best effort"
+        what = "soft deadline" if job.tier(self.book.now) is Tier.SOFT else "best effort"
         return f"{what}: {'holds ' + str(count) + ' spare GPUs' if count else 'waits for a GPU'}"

@@ -73,7 +73,7 @@ class _Path:
             values = after
             self._came.append(came)
             self.values.append(after)
-            self.best.append(max(max(after), nothing))
+            self.best.append(max(nothing, *after))
 
     def first_enough(self, need: float) -> int:
         """Return the first run at whose end the work is done, or -1."""

@@ -1,9 +1,9 @@
 """What the shares leave free goes to whoever gains most by it, never at the price of a promise.
 
-First *restore*: a job that the plan would shrink keeps its block for as long as nobody else needs
-it. Then, one doubling at a time, the job whose total GPU-time grows least per added GPU, and only if
-the gain is worth the pauses. Only that job's row changes, and only into free cells, so every other
-walk stays what it was.
+First who waits for nothing but a spare GPU starts. Then *restore*: a job that the plan would shrink
+keeps its block for as long as nobody else needs it. Then, one doubling at a time, the job whose
+total GPU-time grows least per added GPU, and only if the gain is worth the pauses. Only that job's
+row changes, and only into free cells, so every other walk stays what it was.
 """
 
 from __future__ import annotations
@@ -12,11 +12,19 @@ import heapq
 import math
 from collections.abc import Sequence
 
-from eflib.scheduling.admission import Planned, work_to_plan
 from eflib.scheduling.blocks import best_fit, enclosing, is_block
 from eflib.scheduling.jobs import Job, Tier
 from eflib.scheduling.occupancy import Occupancy
-from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT, Row, Segment, trim, walk
+from eflib.scheduling.plan import (
+    DEADLINE_TOLERANCE,
+    SAME_INSTANT,
+    Planned,
+    Row,
+    Segment,
+    trim,
+    walk,
+    work_to_plan,
+)
 from eflib.scheduling.settings import SchedulerSettings
 
 

@@ -103,7 +103,7 @@ def test_what_is_written_passes_the_independent_checker(tmp_path):
     )
     with (tmp_path / "trace.csv").open("w", newline="") as handle:
         writer = csv.writer(handle)
-        writer.writerow("job_id submit_time iteration model_name ddl batch_size".split())
+        writer.writerow(["job_id", "submit_time", "iteration", "model_name", "ddl", "batch_size"])
         for job in jobs:
             writer.writerow([job.job_id, job.submitted_at, job.total_steps, "m", job.deadline, 8])
     tables = tmp_path / "tables"

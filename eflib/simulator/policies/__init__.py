@@ -21,9 +21,9 @@ and an object with one method::
 * A ``SimulatedJob`` tells the truth about a job: its row of the trace (``job.request``), its curve,
   the steps left, the GPUs it holds, the GPU-seconds it has had. Read it, never change it.
 * The ``Decision`` names newcomers that are refused (they are gone then; a job not refused at its
-  arrival is admitted for good), the new GPUs of each job whose GPUs change (ids ascending; empty: it
-  waits; a job that is not named keeps what it holds), and when to be asked next if nothing happens
-  before (None: only at arrivals and ends).
+  arrival is admitted for good), the new GPUs of each job whose GPUs change (ids ascending; empty:
+  it waits; a job that is not named keeps what it holds), and when to be asked next if nothing
+  happens before (None: only at arrivals and ends).
 * The simulator charges ``settings.rescale_cost`` seconds without progress for each change to a
   non-empty set, and refuses (``PolicyError``) a decision that gives a GPU twice.
 

@@ -69,7 +69,7 @@ class Placer:
             return 0
         if count & (count - 1):
             chosen = positions(free & old)[:count]
-            chosen += [p for p in positions(free & ~old)][: count - len(chosen)]
+            chosen += positions(free & ~old)[: count - len(chosen)]
             return sum(1 << p for p in chosen)
         exponent = count.bit_length() - 1
         return best_fit(free & old, exponent, low=True) or best_fit(free, exponent, low=True)

@@ -1,0 +1,169 @@
+"""A plan for all promised jobs made anew: filled in order, placed dry, verified by walks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from eflib.scheduling.jobs import Job
+from eflib.scheduling.occupancy import Occupancy, Periods
+from eflib.scheduling.placement import place
+from eflib.scheduling.plan import (
+    DEADLINE_TOLERANCE,
+    SAME_INSTANT,
+    Plan,
+    Planned,
+    Row,
+    trim,
+    walk,
+    work_to_plan,
+)
+from eflib.scheduling.settings import SchedulerSettings
+from eflib.scheduling.share import fill, walk_counts
+from eflib.scheduling.timeline import Timeline
+
+VERIFY_ROUNDS = 3
+"""How often rows that end late are given more reserve before a plan is dropped."""
+
+
+def promise_order(job: Job) -> tuple[float, float, int]:
+    """Sort key of the fill: by deadline, then as submitted."""
+    return (job.promise, job.request.submitted_at, job.order)
+
+
+def fresh_plan(
+    jobs: Sequence[Job], periods: Periods, now: float, settings: SchedulerSettings
+) -> Plan | None:
+    """Plan all promised jobs anew; None if no order that was tried keeps every promise.
+
+    When a job does not fit it is moved to half its position, every third time to the front.
+
+    Args:
+        jobs: All with a promise, a newcomer among them.
+        periods: What is available when.
+        now: Scheduler time in seconds.
+        settings: Costs, margins and how often to try.
+    """
+    return _Planner(jobs, periods, now, settings).plan()
+
+
+class _Planner:
+    """One attempt at a plan, and the orders it tries."""
+
+    def __init__(
+        self, jobs: Sequence[Job], periods: Periods, now: float, settings: SchedulerSettings
+    ) -> None:
+        self._order = sorted(jobs, key=promise_order)
+        self._periods, self._now, self._settings = periods, now, settings
+        self._free = Timeline(list(periods))
+        self._reserve = {job.job_id: settings.forced_moves for job in jobs}
+
+    def plan(self) -> Plan | None:
+        """Try orders until all jobs fit, then place and verify."""
+        order = self._order
+        for attempt in range(self._settings.order_retries + 1):
+            rows, stuck = self._fill_all()
+            if stuck < 0:
+                return self._verified(rows)
+            to = 0 if attempt % 3 == 2 else stuck // 2
+            if to == stuck:
+                return None
+            order.insert(to, order.pop(stuck))
+        return None
+
+    def _fill_all(self) -> tuple[dict[str, Row], int]:
+        """Fill in order; the second value is the place of the job that did not fit, or -1."""
+        settings, timeline = self._settings, self._free.copy()
+        rows: dict[str, Row] = {}
+        for number, job in enumerate(self._order):
+            left = work_to_plan(job, settings)
+            reserve = self._reserve[job.job_id] * settings.rescale_cost
+            row = None
+            for spare in (reserve, 0.0) if reserve else (0.0,):
+                row = fill(
+                    job, timeline, left=left, deadline=job.promise, settings=settings, spare=spare
+                )
+                if row is not None:
+                    break
+            if row is None:
+                return rows, number
+            rows[job.job_id] = row
+            timeline.reserve_row(row)
+        return rows, -1
+
+    def _verified(self, rows: dict[str, Row]) -> Plan | None:
+        """Place and walk; rows that fail get one more move in reserve, a few times."""
+        for _ in range(VERIFY_ROUNDS):
+            wanted = [(j, rows[j.job_id], self._moves(j, rows[j.job_id])) for j in self._order]
+            placed = place(wanted, self._periods, self._now)
+            if placed is None:
+                return None
+            plan, failed = self._walk_all(placed)
+            if failed and self._settings.rescale_cost:
+                failed = self._stretch(failed, plan, placed)
+            if not failed:
+                return plan
+            if not self._settings.rescale_cost:
+                return None
+            for job in failed:
+                self._reserve[job.job_id] += 1.0
+            rows, stuck = self._fill_all()
+            if stuck >= 0:
+                return None
+        return None
+
+    def _moves(self, job: Job, row: Row) -> float:
+        """Return how many moves that others force a row has time for."""
+        settings = self._settings
+        if not row or not settings.rescale_cost:
+            return math.inf
+        left = work_to_plan(job, settings)
+        spare = row[-1].end - walk_counts(job, row, left=left, now=self._now, settings=settings)
+        return (spare + SAME_INSTANT) / settings.rescale_cost
+
+    def _finish(self, job: Job, row: Row) -> float:
+        """Return where a placed row leads."""
+        settings = self._settings
+        return walk(job, row, left=work_to_plan(job, settings), now=self._now, settings=settings)
+
+    def _walk_all(self, placed: Mapping[str, Row]) -> tuple[Plan, list[Job]]:
+        """Walk each row; the second value holds those that end late."""
+        plan: Plan = {}
+        failed: list[Job] = []
+        for job in self._order:
+            row = placed[job.job_id]
+            finish = self._finish(job, row)
+            if finish > job.promise + DEADLINE_TOLERANCE:
+                failed.append(job)
+            plan[job.job_id] = Planned(trim(row, now=self._now, end=finish), finish)
+        return plan, failed
+
+    def _stretch(self, failed: Sequence[Job], plan: Plan, placed: Mapping[str, Row]) -> list[Job]:
+        """Let rows that end too soon run on while their last block stays free.
+
+        Args:
+            failed: Jobs whose row does not do.
+            plan: All rows; changed where it helps.
+            placed: The rows before they were cut at their finish.
+
+        Returns:
+            The jobs that are late all the same.
+        """
+        occupancy = Occupancy(self._periods, (planned.row for planned in plan.values()))
+        still: list[Job] = []
+        for job in failed:
+            row = placed[job.job_id]
+            if not row:
+                still.append(job)
+                continue
+            last = row[-1]
+            until = min(occupancy.free_until(last.mask, last.end), job.promise)
+            longer = [*row[:-1], last._replace(end=max(until, last.end))]
+            finish = self._finish(job, longer)
+            if finish > job.promise + DEADLINE_TOLERANCE:
+                still.append(job)
+                continue
+            occupancy.flip(plan[job.job_id].row)
+            plan[job.job_id] = Planned(trim(longer, now=self._now, end=finish), finish)
+            occupancy.flip(plan[job.job_id].row)
+        return still

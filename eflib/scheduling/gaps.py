@@ -1,0 +1,67 @@
+"""One job alone in what a plan leaves free, moving nobody."""
+
+from __future__ import annotations
+
+import math
+
+from eflib.scheduling.jobs import Job
+from eflib.scheduling.occupancy import Occupancy
+from eflib.scheduling.plan import DEADLINE_TOLERANCE, Planned, trim, walk, work_to_plan
+from eflib.scheduling.settings import SchedulerSettings
+from eflib.scheduling.share import fill, soonest
+
+_OFFER_TRIES = 60
+
+
+def in_gaps(
+    job: Job,
+    occupancy: Occupancy,
+    *,
+    deadline: float,
+    now: float,
+    settings: SchedulerSettings,
+) -> Planned | None:
+    """Plan one job in what a plan leaves free, moving nobody; None if it cannot be in time.
+
+    Args:
+        job: The job.
+        occupancy: What is free when, without the job itself.
+        deadline: Scheduler time in seconds; may be infinite.
+        now: Scheduler time in seconds.
+        settings: Costs and margins.
+    """
+    if not job.exponents:
+        return None
+    timeline = occupancy.timeline(deadline, job.exponents[-1])
+    left = work_to_plan(job, settings)
+    for moves in (settings.forced_moves, 0.0):
+        spare = moves * settings.rescale_cost
+        counts = fill(job, timeline, left=left, deadline=deadline, settings=settings, spare=spare)
+        if counts is None:
+            continue
+        row = occupancy.place_alone(counts, job.mask)
+        if row is None:
+            continue
+        finish = walk(job, row, left=left, now=now, settings=settings)
+        if finish <= deadline + DEADLINE_TOLERANCE:
+            return Planned(trim(row, now=now, end=finish), finish)
+        if not settings.rescale_cost:
+            break
+    return None
+
+
+def soonest_in_gaps(
+    job: Job, occupancy: Occupancy, *, now: float, settings: SchedulerSettings
+) -> float:
+    """Return a finish in seconds that ``in_gaps`` can reach; infinite if none is found."""
+    if not job.exponents:
+        return math.inf
+    timeline = occupancy.timeline(math.inf, job.exponents[-1])
+    finish = soonest(job, timeline, left=work_to_plan(job, settings), settings=settings)
+    if finish == math.inf:
+        return math.inf
+    for _ in range(_OFFER_TRIES):
+        if in_gaps(job, occupancy, deadline=finish, now=now, settings=settings) is not None:
+            return finish
+        finish = now + (finish - now) * 1.02 + settings.rescale_cost
+    return math.inf
