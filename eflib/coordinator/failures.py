@@ -73,7 +73,8 @@ class Failures:
         """Decide whether a failure ends the job or is survived."""
         if job.measuring is not None or job.finished_step is not None:
             return True
-        if failure["signal"] is not None:
+        died = failure["signal"] is not None or failure["exitcode"] is None
+        if died:  # killed, or lost with its agent: nothing that the script did
             return len(job.failures) >= DEATH_LIMIT
         same = sum(one["message"] == failure["message"] for one in job.failures)
         never_trained = job.members.settled.number == 0
