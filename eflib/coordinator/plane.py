@@ -351,6 +351,8 @@ class ControlPlane:
                 if seat.gpu.node == node and message["type"] == "node_lost":
                     job.members.exited(seat.worker)
         self.schedule((core.NodeLost(node),), now)
+        for job in self.live_jobs():
+            self._measurer.node_gone(job, node, now)
 
     # Workers -------------------------------------------------------------------------------------
 
