@@ -88,13 +88,42 @@ class Occupancy:
                 for column in range(first, last):
                     self.free[column] ^= mask
 
-    def free_until(self, mask: int, start: float) -> float:
-        """Return the time from ``start`` up to which all of ``mask`` is free."""
+    def free_until(self, mask: int, start: float, own: Row | None = None) -> float:
+        """Return the time from ``start`` up to which all of ``mask`` is free.
+
+        Args:
+            mask: Positions.
+            start: Scheduler time in seconds.
+            own: A row whose own positions do not count as taken.
+        """
         first = max(bisect_right(self.times, start + SAME_INSTANT) - 1, 0)
+        segments = iter(own or ())
+        segment = next(segments, None)
         for column in range(first, len(self.times)):
-            if mask & ~self.free[column]:
-                return max(self.times[column], start)
+            blocked = mask & ~self.free[column]
+            if blocked:
+                time = self.times[column]
+                while segment is not None and segment.end <= time + SAME_INSTANT:
+                    segment = next(segments, None)
+                if segment is None or segment.start > time + SAME_INSTANT:
+                    return max(time, start)
+                if blocked & ~segment.mask:
+                    return max(time, start)
         return math.inf
+
+    def swap_head(self, own: Row, mask: int, until: float) -> None:
+        """Take ``mask`` from the present to ``until``, giving back what a row held till then."""
+        last = len(self.times) if until == math.inf else self.split(until)
+        for start, end, held, _ in own:
+            if start >= until - SAME_INSTANT:
+                break
+            first = self.split(start)
+            stop = len(self.times) if end == math.inf else self.split(end)
+            last = len(self.times) if until == math.inf else self.split(until)
+            for column in range(first, min(stop, last)):
+                self.free[column] |= held
+        for column in range(last):
+            self.free[column] &= ~mask
 
     def free_over(self, start: float, end: float) -> int:
         """Return the positions that are free all the time from ``start`` to ``end``."""

@@ -95,13 +95,11 @@ class SpareGpus:
 
     def _hold_while_free(self, job: Job, mask: int) -> None:
         """Put a block at the head of a job's row for as long as it is free."""
-        self._occupancy.flip(job.row)
-        until = self._occupancy.free_until(mask, self._now)
+        until = self._occupancy.free_until(mask, self._now, job.row)
         if until > self._now + SAME_INSTANT:
             planned = self._walked(job, self._with_head(job, mask, until))
             if self._not_worse(job, planned):
-                self._take(job, planned)
-        self._occupancy.flip(job.row)
+                self._take(job, planned, mask, until)
 
     def _grow(self, job: Job) -> bool:
         """Try the next usable count now; True if it was taken."""
@@ -114,19 +112,15 @@ class SpareGpus:
         usable = occupancy.free[0] | self._held_next(job)
         if usable.bit_count() < 1 << exponent or not best_fit(usable, exponent, low=True):
             return False
-        occupancy.flip(job.row)
-        taken = False
         for mask in self._candidates(job, exponent):
-            until = occupancy.free_until(mask, self._now)
+            until = occupancy.free_until(mask, self._now, job.row)
             if until <= self._now + SAME_INSTANT:
                 continue
             planned = self._walked(job, self._with_head(job, mask, until))
             if self._worth(job, planned, exponent):
-                self._take(job, planned)
-                taken = True
-                break
-        occupancy.flip(job.row)
-        return taken
+                self._take(job, planned, mask, until)
+                return True
+        return False
 
     def _could_pay(self, job: Job, exponent: int) -> bool:
         """True unless the gain would be too small even if the GPUs stayed to the end."""
@@ -141,7 +135,7 @@ class SpareGpus:
 
     def _candidates(self, job: Job, exponent: int) -> list[int]:
         """Return blocks to try: around what the job holds, then the longest free, then any."""
-        free = self._occupancy.free[0]
+        free = self._occupancy.free[0] | self._held_next(job)
         found = []
         for held in (self._held_next(job), job.mask):
             if held:
@@ -192,7 +186,9 @@ class SpareGpus:
             done += job.rate(count) * max(min(end, 1e15) - max(begin, ready), 0.0)
         return done
 
-    def _take(self, job: Job, planned: Planned) -> None:
+    def _take(self, job: Job, planned: Planned, mask: int, until: float) -> None:
+        """Give the job its new row; what it no longer needs later stays reserved for now."""
+        self._occupancy.swap_head(job.row, mask, min(until, planned.finish))
         job.row, job.finish = planned
 
     def _next_exponent(self, job: Job) -> int | None:
