@@ -62,7 +62,12 @@ setup(
             "scipy>=1.11",
             "setuptools>=70.1",  # builds the wheel under test without a network
         ],
-        "lint": ["ruff==0.17.5", "mypy==2.4.1", "import-linter==2.16"],
+        "lint": [
+            "ruff==0.17.5",
+            "mypy==2.4.1",
+            "import-linter==2.16; python_version >= '3.11'",
+            "import-linter==2.15; python_version < '3.11'",  # the last one for 3.10
+        ],
     },
     entry_points={
         "console_scripts": [
