@@ -39,6 +39,7 @@ class Seat:
     stage: Stage = Stage.STARTING
     ready_at: float = 0.0
     dismissed: bool = False
+    dismissed_at: float = 0.0
 
     @property
     def is_alive(self) -> bool:
@@ -149,7 +150,21 @@ class Membership:
                 needed = seat.gpu in self.target or seat.gpu in self.standby
                 gone = not needed or seat.mode != self.mode or bool(self.ending) or self.is_over
             if gone:
-                seat.dismissed = changed = True
+                seat.dismissed, seat.dismissed_at = True, now
+                changed = True
+        return self._forget(now) or changed
+
+    def _forget(self, now: float) -> bool:
+        """Count dismissed workers as ended of which no exit will be heard.
+
+        One that was wanted and dismissed at the same instant was never told to any agent.
+        """
+        changed = False
+        for seat in self.alive():
+            untold = seat.dismissed and seat.started_at == seat.dismissed_at
+            if untold or (seat.dismissed and now - seat.dismissed_at > timeouts.DISMISSED):
+                seat.stage = Stage.ENDED
+                changed = True
         return changed
 
     def _start_missing(self, now: float) -> bool:

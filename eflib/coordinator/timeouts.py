@@ -18,6 +18,8 @@ HANDOVER = 5.0
 """A joiner's slot, for another job's leaver to be gone from it; then the joiner goes on."""
 LEAVERS = 30.0
 """A leaver, to exit by itself after the switch; then its agent ends it."""
+DISMISSED = 120.0
+"""A dismissed worker's exit, to be reported; then the worker counts as gone."""
 PROFILING = 120.0
 """A profiling run as a whole, its start included; then what was measured has to do."""
 ASK_AGAIN = 2.0
@@ -28,6 +30,10 @@ IDLE = 10.0
 """A coordinator that eflaunch started, for work; then it ends, and its agent with it."""
 FIRST_JOB = 90.0
 """The same, before its first job: an agent is being started meanwhile."""
+LOCK = 1.0
+"""A starting coordinator, for its home's lock; then another one runs there."""
+PROBE = 0.05
+"""Who looks whether a coordinator is alive, for the lock; then one is, and not a look like this."""
 REPLY = 20.0
 """A client, for the coordinator's answer; then it says that none came."""
 START = 60.0
