@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,24 +39,30 @@ class Journal:
         """
         if not self._file.exists():
             return
-        lines = self._file.read_text(encoding="utf-8").split("\n")
-        for number, line in enumerate(lines, start=1):
-            if not line:
-                continue
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                if number >= len(lines):
-                    return  # torn off by a crash: it was never acted on
-                raise StoreError(
-                    f"{self._file}:{number}: not a journal entry",
-                    hint="move the file away to begin anew; jobs that run then end by themselves",
-                ) from None
-            if entry.get("v") != SCHEMA:
-                raise StoreError(
-                    f"{self._file}:{number}: schema {entry.get('v')!r}, this eflib reads {SCHEMA}"
-                )
-            yield entry
+        try:
+            data = self._file.read_bytes()
+        except OSError as error:
+            raise StoreError(
+                f"cannot read the journal {self._file}: {error.strerror or error}"
+            ) from error
+        # What has no line end was torn off by a crash: it was never acted on, and open() cuts it.
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+            if line:
+                yield self._entry(line, number)
+
+    def _entry(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            entry = dict(json.loads(line))
+        except (ValueError, TypeError):
+            raise StoreError(
+                f"{self._file}:{number}: not a journal entry",
+                hint="move the file away to begin anew; jobs that run then end by themselves",
+            ) from None
+        if entry.get("v") != SCHEMA:
+            raise StoreError(
+                f"{self._file}:{number}: schema {entry.get('v')!r}, this eflib reads {SCHEMA}"
+            )
+        return entry
 
     def open(self) -> None:
         """Begin to write; cuts off a torn last line first."""
@@ -77,12 +84,19 @@ class Journal:
 
     def begin_anew(self, first: dict[str, Any]) -> None:
         """Replace the file by one with a single entry; the old one is kept beside it."""
-        if self._handle is not None:
-            self._handle.close()
+        self.close()
+        new = self._file.with_suffix(".new.jsonl")
+        new.unlink(missing_ok=True)
+        beginning = Journal(new)
+        beginning.open()
+        beginning.append([first])
+        beginning.close()
         if self._file.exists():
-            self._file.replace(self._file.with_suffix(".old.jsonl"))
+            shutil.copyfile(self._file, self._file.with_suffix(".old.jsonl"))
+        new.replace(
+            self._file
+        )  # in one act: without a journal, the ids of jobs would be used again
         self.open()
-        self.append([first])
 
     def close(self) -> None:
         """Close the file."""
