@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from eflib import home as places
 from eflib.coordinator import timeouts
 from eflib.coordinator.journal import Journal
-from eflib.coordinator.plane import ControlPlane
+from eflib.coordinator.plane import ControlPlane, Effect
 from eflib.errors import StoreError, UsageError
 from eflib.profiler.library import CurveLibrary
 from eflib.scheduling import SchedulerSettings
@@ -84,7 +84,8 @@ class Coordinator:
         """
         places.coordinator_lock(self._home).parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=0)
+            # Not at once: whoever looks whether a coordinator is alive holds the lock for a moment.
+            self._lock.acquire(timeout=timeouts.LOCK, poll_interval=0.01)
         except Timeout:
             raise UsageError(
                 f"a coordinator runs already over {self._home}",
@@ -109,12 +110,21 @@ class Coordinator:
     # Memory --------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
-        """Fold the journal; begin a new one when nothing of it is alive."""
+        """Fold the journal; begin a new one when nothing of it is alive.
+
+        What followed from its last inputs may not have been carried out, so it is again.
+        """
+        effects: list[Effect] = []
+        begin_of_recent = self._clock() - timeouts.REPLY
         for entry in self._journal.read():
             self._plane.handle(entry["in"], float(entry["t"]))
             self._read = max(self._read, int(entry.get("inbox", -1)) + 1, entry.get("read", 0))
-        self._plane.take_effects()  # they were carried out, or the client has given up by now
+            is_recent = entry["t"] > begin_of_recent
+            taken = self._plane.take_effects()  # older clients have given up waiting by now
+            effects += [effect for effect in taken if is_recent or effect.kind == "spec"]
+        self._plane.effects = effects
         self._journal.open()
+        self._act(self._clock())
         if self._plane.is_idle():
             begin = {"type": "begin", "num_jobs": self._plane.num_jobs}
             self._plane = ControlPlane(self._settings)
@@ -131,7 +141,9 @@ class Coordinator:
             if keys.last_part(key) == "record":
                 node = keys.owner(key)
                 self._take([({"type": "node_joined", "node": node}, None)], now)
-                self._beats[node] = (-1, now - timeouts.HEARTBEAT_LOST + 3 * timeouts.BEAT)
+                beat = self._store.fetch(keys.node_heartbeat(node)) or {"count": -1}
+                since = now - timeouts.HEARTBEAT_LOST + 3 * timeouts.BEAT
+                self._beats[node] = (int(beat["count"]), since)
 
     def _take(self, inputs: list[tuple[Message, int | None]], now: float) -> None:
         """Journal inputs, then hand them to the plane, then act on what follows."""

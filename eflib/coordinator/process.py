@@ -50,7 +50,7 @@ def is_coordinator_alive(home: Path) -> bool:
     if not lock.exists():
         return False
     try:
-        with FileLock(lock).acquire(timeout=0):
+        with FileLock(lock).acquire(timeout=timeouts.PROBE, poll_interval=0.01):
             return False
     except Timeout:
         return True
