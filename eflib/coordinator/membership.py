@@ -38,6 +38,7 @@ class Seat:
     started_at: float
     stage: Stage = Stage.STARTING
     ready_at: float = 0.0
+    has_process: bool = False
     dismissed: bool = False
     dismissed_at: float = 0.0
 
@@ -88,8 +89,14 @@ class Membership:
         self.standby = ()
         self.reason = reason
 
+    def started(self, worker: str) -> None:
+        """A worker has a process."""
+        if worker in self.seats:
+            self.seats[worker].has_process = True
+
     def ready(self, worker: str, now: float) -> None:
         """A worker has reached ``fit()`` and waits to be named."""
+        self.started(worker)
         seat = self.seats.get(worker)
         if seat is not None and seat.stage is Stage.STARTING:
             seat.stage, seat.ready_at = Stage.READY, now
@@ -157,12 +164,13 @@ class Membership:
     def _forget(self, now: float) -> bool:
         """Count dismissed workers as ended of which no exit will be heard.
 
-        One that was wanted and dismissed at the same instant was never told to any agent.
+        One that has no process yet may never get one. If its agent was just about to start it,
+        the agent ends it again, because the worker is no longer in the node's assignment.
         """
         changed = False
         for seat in self.alive():
-            untold = seat.dismissed and seat.started_at == seat.dismissed_at
-            if untold or (seat.dismissed and now - seat.dismissed_at > timeouts.DISMISSED):
+            overdue = now - seat.dismissed_at > timeouts.DISMISSED
+            if seat.dismissed and (overdue or not seat.has_process):
                 seat.stage = Stage.ENDED
                 changed = True
         return changed

@@ -62,7 +62,7 @@ class ControlPlane:
             "node_joined": self._on_node_joined,
             "node_left": self._on_node_gone,
             "node_lost": self._on_node_gone,
-            "worker_started": lambda message, now: None,
+            "worker_started": self._on_worker_started,
             "worker_exited": self._failures.on_worker_exited,
             "worker_ready": self._on_worker_ready,
             "switched": self._on_switched,
@@ -356,6 +356,12 @@ class ControlPlane:
 
     # Workers -------------------------------------------------------------------------------------
 
+    def _on_worker_started(self, message: Message, now: float) -> None:
+        del now
+        job = self.jobs.get(str(message.get("job")))
+        if job is not None:
+            job.members.started(str(message["worker"]))
+
     def _on_worker_ready(self, message: Message, now: float) -> None:
         job = self.jobs.get(str(message.get("job")))
         if job is None:
@@ -395,7 +401,8 @@ class ControlPlane:
 
     def _on_finished(self, message: Message, now: float) -> None:
         job = self.jobs.get(str(message.get("job")))
-        if job is None or not job.is_live or job.measuring is not None:
+        is_early = job is not None and job.state in {State.SUBMITTED, State.PROFILING}
+        if job is None or not job.is_live or is_early:
             return
         job.finished_step = int(message["step"])
         job.members.is_over = True
