@@ -404,6 +404,18 @@ def test_a_failure_after_the_last_step_fails_the_job(world):
     assert (job.state, job.error["message"]) == (State.FAILED, "OSError: no space")
 
 
+@pytest.mark.parametrize("curve", [None, CURVE], ids=["to be measured", "known"])
+def test_a_job_that_does_not_train_yet_cannot_finish(world, curve):
+    world.is_quiet = True
+    job = world.submit(curve=curve)
+    world.turn()
+    world.tell("finished", job=job.job, generation=1, step=1000)
+    assert job.finished_step is None
+    world.is_quiet = False
+    world.settle()
+    assert job.state is State.RUNNING
+
+
 def test_a_job_succeeds_once_its_last_worker_has_gone(world):
     job = world.submit()
     world.settle()
