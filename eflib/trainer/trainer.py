@@ -195,7 +195,10 @@ class ElasticTrainer:
         self._state.register(name, obj)
 
     def stop(self) -> None:
-        """End training after the current step, on all ranks; one rank's call is enough."""
+        """End training after the current step, on all ranks; one rank's call is enough.
+
+        A profiling run goes on: its steps are not those at which a script means to stop.
+        """
         self._ending = True
 
     # Training ------------------------------------------------------------------------------------
@@ -393,7 +396,7 @@ class ElasticTrainer:
         self._session.step_done(self._state, self.loss)
         for callback in self._callbacks:
             callback.on_step_end(self)
-        self._ended = totals[ENDING] > 0
+        self._ended = totals[ENDING] > 0 and not self.profiling
         self._save_when_due()
         if totals[DECISION] > 0:
             self._follow(partial(self._session.switch, int(totals[DECISION])))

@@ -166,6 +166,17 @@ def test_stop_ends_after_the_step_at_hand():
     assert trainer.global_step == 4
 
 
+def test_stop_does_not_end_a_profiling_run():
+    trainer = a_trainer()
+    trainer.profiling = True
+    for inputs, targets in trainer:
+        trainer.stop()
+        trainer.step(mse(trainer.model(inputs), targets))
+        if trainer.global_step == 20:  # past max_steps: the profiler says when it is enough
+            break
+    assert trainer.global_step == 20
+
+
 def test_callbacks_are_called_at_their_points():
     recorder = Recorder()
     fitted(max_steps=2, callbacks=[recorder])
