@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 # Sized for two cores, busy ones included. Sleeping needs no core, so four workers really are faster
 # than two; the sizes of the batches keep what has to be computed small beside it.
 DIGITS = Act("digits", steps=320, batch_size=48, pace=0.012, deadline="4m", dataset_size=1500)
-CHAR_GPT = Act("char_gpt", steps=50, batch_size=16, pace=0.03, deadline="90s")
+# The second is bounded: new here, it would be measured on all slots that the first can do without
+# for a while, and that may be all four.
+CHAR_GPT = Act("char_gpt", steps=50, batch_size=16, pace=0.03, deadline="90s", max_gpus=2)
 HOPELESS = Act("char_gpt", steps=600, batch_size=16, pace=0.03, deadline="1m", name="hopeless")
 
 STEPS_ALONE = 50
@@ -67,7 +69,7 @@ def demo(svg: Path | None) -> int:
             found = story.told()
         found.append(("nothing is left running", not stage.left_behind))
     found.append(("nothing is left on disk", not Path(folder).exists()))
-    view.print(claim_list(found))
+    view.print(*claim_list(found))
     if svg is not None:
         view.save(svg)
     return 0 if all(holds for _, holds in found) else 1
@@ -104,7 +106,7 @@ class Story:
             say("The second is done, and the first grows back.")
             self._until(lambda jobs: _is_over(jobs, DIGITS))
         self._until(lambda _: self._stage.all_ended())
-        say("A third job asks for what cannot be done. It is told at once, and what could be.")
+        say("A third job asks for what cannot be done. It is refused, and told what could be.")
         self._launch(HOPELESS)
         self._until(lambda _: self._stage.all_ended())
         for line in self._stage.said_by(HOPELESS)[-4:]:
@@ -117,6 +119,7 @@ class Story:
             JobSheet(
                 name=act.name,
                 status=jobs[act.name],
+                asked=act.deadline,
                 launched=self._stage.launched[act.name],
                 batch_size=act.batch_size,
                 lines=self._stage.audit(act),
@@ -124,7 +127,8 @@ class Story:
             )
             for act in (DIGITS, CHAR_GPT)
         ]
-        self._view.print(slot_strips(self._view.samples, [sheet.name for sheet in sheets]))
+        self._view.print(*slot_strips(self._view.samples, [sheet.name for sheet in sheets]))
+        self._view.say("What became of them")
         self._view.print(verdict_table(sheets))
         refused = self._stage.status(HOPELESS) == REFUSED
         offered = jobs[HOPELESS.name].get("earliest_deadline") is not None

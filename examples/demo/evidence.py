@@ -22,6 +22,7 @@ class JobSheet:
 
     Attributes:
         status: Its last status document.
+        asked: The deadline, as it was typed.
         launched: When its command was typed, in seconds since the epoch.
         lines: The audit: a line for each committed step and worker.
         dataset_size: Samples in an epoch; None if it trained for less than one.
@@ -29,6 +30,7 @@ class JobSheet:
 
     name: str
     status: Document
+    asked: str
     launched: float
     batch_size: int
     lines: list[dict[str, Any]]
@@ -40,14 +42,9 @@ class JobSheet:
         return float(self.status["ended"]) - self.launched
 
     @property
-    def allowed(self) -> float:
-        """From its command to its deadline."""
-        return float(self.status["deadline"]) - self.launched
-
-    @property
     def slack(self) -> float:
         """How long before its deadline the job ended, in seconds."""
-        return self.allowed - self.seconds
+        return float(self.status["deadline"] - self.status["ended"])
 
     @cached_property
     def workers(self) -> dict[int, set[int]]:

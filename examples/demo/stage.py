@@ -40,6 +40,7 @@ class Act:
         script: Which of the examples.
         pace: Seconds that the model sleeps for each sample.
         deadline: As eflaunch takes it.
+        max_gpus: Bound on its slots, those to measure it on included.
         dataset_size: Samples in an epoch, where the demo trains for more than one.
     """
 
@@ -48,6 +49,7 @@ class Act:
     batch_size: int
     pace: float
     deadline: str
+    max_gpus: int | None = None
     dataset_size: int | None = None
     name: str = ""
 
@@ -57,8 +59,9 @@ class Act:
     @property
     def options(self) -> list[str]:
         """The words of eflaunch's command line before the script."""
+        most = [] if self.max_gpus is None else ["--max-gpus", str(self.max_gpus)]
         name = [] if self.name == self.script else ["--name", self.name]
-        return ["--slots", str(SLOTS), "--deadline", self.deadline, *name]
+        return ["--slots", str(SLOTS), "--deadline", self.deadline, *most, *name]
 
     @property
     def words(self) -> list[str]:

@@ -8,7 +8,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from eflib.launcher.documents import Document
 
-WIDTH = 100
+WIDTH = 112
 STRIP_COLUMNS = 72
 PLAIN_SECONDS = 10.0
 """How often the rows are told where they cannot be drawn over."""
@@ -65,10 +66,11 @@ class View:
         """Tell a detail."""
         self.print(Text(line, style=style))
 
-    def print(self, what: RenderableType) -> None:
+    def print(self, *parts: RenderableType) -> None:
         """Print above the rows that live."""
-        self._console.print(what, soft_wrap=isinstance(what, Text))
-        self._paper.print(what)
+        for part in parts:
+            self._console.print(part, soft_wrap=isinstance(part, Text))
+            self._paper.print(part)
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -99,7 +101,8 @@ class View:
             self._told_at = time.monotonic()
             for job in jobs:
                 if not wording.has_left(job):
-                    self.note(f"  {job['name']}: {wording.progress(job)}")
+                    line = f"  {job['name']}: {wording.progress(job)}"
+                    self._console.print(Text(line), soft_wrap=True)
 
     def save(self, svg: Path) -> None:
         """Write the picture."""
@@ -124,16 +127,16 @@ def rows_table(jobs: list[Document]) -> Table:
         table.add_row(
             str(job["name"]),
             Text(state.lower(), style=STYLES.get(state, "")),
-            Text("■" * size, style="green") + Text("·" * (SLOTS - size), style="dim"),
+            Text.assemble(("■" * size, "green"), ("·" * (SLOTS - size), "dim")),
             f"{job.get('global_step') or 0}/{job.get('max_steps') or '?'}",
             f"{job['steps_per_s']:.2f}" if job.get("steps_per_s") else "-",
             "-" if slack is None else format_duration(float(slack)),
-            Text(str(job.get("reason") or "")[:40], style="dim"),
+            Text(str(job.get("reason") or "")[:45], style="dim"),
         )
     return table
 
 
-def slot_strips(samples: list[tuple[float, dict[str, int]]], names: list[str]) -> Group:
+def slot_strips(samples: list[tuple[float, dict[str, int]]], names: list[str]) -> list[Text]:
     """Return the number of workers over time, a line of blocks for each job."""
     begin, end = samples[0][0], samples[-1][0]
     lines = [Text(f"\nWorkers over time, {format_duration(end - begin)} in all (░ measured)")]
@@ -143,36 +146,43 @@ def slot_strips(samples: list[tuple[float, dict[str, int]]], names: list[str]) -
             place = int((moment - begin) / max(end - begin, 1e-9) * (STRIP_COLUMNS - 1))
             columns[place] = max(columns[place], sizes.get(name, 0))
         blocks = "".join(HEIGHTS[size] for size in columns)
-        lines.append(Text(f"  {name:<9} ") + Text(blocks, style="green"))
-    return Group(*lines)
+        lines.append(Text.assemble(f"  {name:<9} ", (blocks.rstrip(), "green")))
+    return lines
 
 
-def verdict_table(sheets: list[JobSheet]) -> Group:
+def verdict_table(sheets: list[JobSheet]) -> Table:
     """Return what became of each job."""
-    table = Table(title="\nWhat became of them", title_justify="left", title_style="bold")
-    for column in ("job", "deadline", "finished", "slack", "rescales and their pause", "samples"):
+    table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for column in (
+        "job",
+        "deadline",
+        "finished",
+        "slack",
+        "rescales, each with its pause",
+        "samples",
+    ):
         table.add_column(column)
     for sheet in sheets:
         is_good = sheet.has_whole_steps and sheet.has_each_sample_once
         counted = f"{sheet.status['global_step']} x {sheet.batch_size}"
         table.add_row(
             sheet.name,
-            f"in {format_duration(sheet.allowed)}",
+            f"in {sheet.asked}",
             f"after {format_duration(sheet.seconds)}",
             Text(format_duration(sheet.slack), style="green" if sheet.slack >= 0 else "bold red"),
             "\n".join(_rescale(record) for record in sheet.status["rescales"]) or "none",
             Text(f"{counted}, each once an epoch" if is_good else f"{counted}, NOT each once"),
         )
-    return Group(table)
+    return table
 
 
-def claim_list(found: list[Claim]) -> Group:
+def claim_list(found: list[Claim]) -> list[Text]:
     """Return what was claimed, and whether the records bear it out."""
     lines = [Text("\nHeld against what the workers wrote down", style="bold")]
     for text, holds in found:
-        mark = Text("  yes ", style="green") if holds else Text("  NO  ", style="bold red")
-        lines.append(mark + Text(text))
-    return Group(*lines)
+        mark = ("  yes ", "green") if holds else ("  NO  ", "bold red")
+        lines.append(Text.assemble(mark, text))
+    return lines
 
 
 def _size(job: Document) -> int:
