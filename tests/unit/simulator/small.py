@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from eflib.scheduling import ScalingCurve
 from eflib.scheduling.settings import SchedulerSettings
-from eflib.simulator.policies import ClusterShape, maker
+from eflib.simulator.policies import ClusterShape
 from eflib.simulator.simulator import simulate
 from eflib.simulator.trace import Trace, TraceJob
 
@@ -25,7 +25,7 @@ def run(policy, *jobs, nodes=1, gpus_per_node=4, rescale_cost=0.0):
     """Simulate and return the result; ``policy`` is a name, or made from a shape."""
     shape = ClusterShape(nodes, gpus_per_node)
     settings = SchedulerSettings(rescale_cost=rescale_cost)
-    made = maker(policy)(shape, settings) if isinstance(policy, str) else policy(shape)
+    made = policy if isinstance(policy, str) else policy(shape)
     numbered = [replace(job, line=line) for line, job in enumerate(jobs, start=2)]
     ordered = tuple(sorted(numbered, key=lambda job: job.submitted_at))
     return simulate(Trace(ordered), shape, CURVES, made, settings)
