@@ -261,6 +261,7 @@ class Membership:
             seat
             for seat in self.wanted()
             if seat not in stateful and seat.gpu in self.target and seat.mode == self.mode
+            if seat.stage is not Stage.MEMBER or self.is_member(seat)  # a leaver is on its way out
         ]
         ready = [seat for seat in coming if seat.stage is not Stage.STARTING]
         able = [

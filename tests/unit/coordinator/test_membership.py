@@ -180,6 +180,15 @@ def test_missing_joiners_are_left_behind_after_the_bound_and_come_later(crew):
     assert [member.slot for member in crew.make().members] == [0, 1, 2, 3]
 
 
+def test_a_leaver_that_lingers_is_not_taken_back(two):
+    two.aim(0)
+    two.make()
+    two.aim(0, 1)
+    assert two.wanted_slots() == [0, 1, 1]  # who leaves and who comes
+    two.all_ready()
+    assert workers(two.make()) == ["a.1", "a.3"]
+
+
 def test_a_joiner_that_dies_before_the_switch_is_replaced(two):
     two.aim(0, 1, 2)
     two.members.exited("a.3")
