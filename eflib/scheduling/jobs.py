@@ -7,6 +7,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from eflib.scheduling.events import Gpu, JobRequest
 from eflib.scheduling.scaling import ScalingCurve
 
@@ -123,7 +126,7 @@ class Job:
     exponents: tuple[int, ...] = ()
     rates: tuple[float, ...] = ()
     rate_of: dict[int, float] = field(default_factory=dict)
-    tables: dict[int, list[int]] = field(default_factory=dict)
+    tables: dict[int, NDArray[np.int16]] = field(default_factory=dict)
 
     @property
     def job_id(self) -> str:
@@ -157,16 +160,16 @@ class Job:
             found = self.rate_of[count] = self.curve.throughput(count)
         return found
 
-    def level_table(self, max_exponent: int) -> list[int]:
+    def level_table(self, max_exponent: int) -> NDArray[np.int16]:
         """Return, by free exponent + 1, the best usable level (its index); -1: none."""
         table = self.tables.get(max_exponent)
         if table is None:
-            table, level = [-1], -1
+            levels, level = [-1], -1
             for e in range(max_exponent + 1):
                 if level + 1 < len(self.exponents) and self.exponents[level + 1] <= e:
                     level += 1
-                table.append(level)
-            self.tables[max_exponent] = table
+                levels.append(level)
+            table = self.tables[max_exponent] = np.array(levels, dtype=np.int16)
         return table
 
     def sync(self, now: float) -> None:

@@ -88,20 +88,24 @@ class Occupancy:
                 for column in range(first, last):
                     self.free[column] ^= mask
 
-    def free_until(self, mask: int, start: float, own: Row | None = None) -> float:
-        """Return the time from ``start`` up to which all of ``mask`` is free.
+    def free_until(
+        self, mask: int, start: float, own: Row | None = None, limit: float = math.inf
+    ) -> float:
+        """Return the time from ``start`` up to which all of ``mask`` is free; inf past a limit.
 
         Args:
             mask: Positions.
             start: Scheduler time in seconds.
             own: A row whose own positions do not count as taken.
+            limit: What comes later, in seconds, is not looked at.
         """
         first = max(bisect_right(self.times, start + SAME_INSTANT) - 1, 0)
         segments = iter(own or ())
         segment = next(segments, None)
-        for column in range(first, len(self.times)):
-            blocked = mask & ~self.free[column]
-            if blocked:
+        last = len(self.times) if limit == math.inf else bisect_left(self.times, limit)
+        for column in range(first, last):
+            if self.free[column] & mask != mask:
+                blocked = mask & ~self.free[column]
                 time = self.times[column]
                 while segment is not None and segment.end <= time + SAME_INSTANT:
                     segment = next(segments, None)

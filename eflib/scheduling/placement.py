@@ -86,13 +86,35 @@ def place(
     return _sweep(tenants, changes, grounds)
 
 
+class _Floor:
+    """Who is where at one time of the dry run."""
+
+    __slots__ = ("held", "used")
+
+    def __init__(self) -> None:
+        self.held: dict[str, Tenant] = {}
+        self.used = 0
+
+    def enter(self, tenant: Tenant, mask: int, count: int, time: float) -> None:
+        """Let a tenant move in."""
+        tenant.mask, tenant.since, tenant.count = mask, time, count
+        self.held[tenant.job.job_id] = tenant
+        self.used |= mask
+
+    def leave(self, tenant: Tenant, time: float) -> None:
+        """Let a tenant move out, and note its stay."""
+        del self.held[tenant.job.job_id]
+        self.used &= ~tenant.mask
+        _close(tenant, time)
+
+
 def _sweep(
     tenants: list[Tenant],
     changes: dict[float, list[tuple[Tenant, int]]],
     grounds: Grounds,
 ) -> dict[str, Row] | None:
     """Go through the borders in order of time, placing what changes."""
-    held: dict[str, Tenant] = {}
+    floor = _Floor()
     times = sorted(changes)
     at = 0
     while at < len(times):
@@ -104,34 +126,29 @@ def _sweep(
             at += 1
         available = grounds.at(time)
         latest = {tenant.job.job_id: (tenant, count) for tenant, count in batch}
-        to_place = _release(latest.values(), held, available, time)
-        if not _place_all(to_place, held, available, time):
+        to_place = _release(latest.values(), floor, available, time)
+        if not _place_all(to_place, floor, available, time):
             return None
-    for tenant in list(held.values()):
+    for tenant in floor.held.values():
         _close(tenant, math.inf)
     return {tenant.job.job_id: tenant.placed for tenant in tenants}
 
 
 def _release(
-    changed: Iterable[tuple[Tenant, int]], held: dict[str, Tenant], available: int, time: float
+    changed: Iterable[tuple[Tenant, int]], floor: _Floor, available: int, time: float
 ) -> list[tuple[Tenant, int]]:
     """Let go of what changes, keep what need not; return who is to be placed, and how large."""
     to_place: list[tuple[Tenant, int]] = []
-    used = _used(held)
     for tenant, count in changed:
-        name = tenant.job.job_id
+        is_in = tenant.job.job_id in floor.held
         mask = tenant.mask
         stays = count == mask.bit_count() and is_block(mask) and not mask & ~available
-        if stays and (name in held or not mask & used):
-            if name not in held:
-                held[name] = tenant
-                used |= mask
-                tenant.since, tenant.count = time, count
+        if stays and (is_in or not mask & floor.used):
+            if not is_in:
+                floor.enter(tenant, mask, count, time)
             continue
-        if name in held:
-            del held[name]
-            used &= ~mask
-            _close(tenant, time)
+        if is_in:
+            floor.leave(tenant, time)
         if count:
             to_place.append((tenant, count))
         else:
@@ -139,44 +156,33 @@ def _release(
     return to_place
 
 
-def _used(held: dict[str, Tenant]) -> int:
-    """Return all positions held."""
-    used = 0
-    for tenant in held.values():
-        used |= tenant.mask
-    return used
-
-
 def _place_all(
-    to_place: list[tuple[Tenant, int]],
-    held: dict[str, Tenant],
-    available: int,
-    time: float,
+    to_place: list[tuple[Tenant, int]], floor: _Floor, available: int, time: float
 ) -> bool:
     """Place in falling size; what is evicted joins the queue."""
-    free = available & ~_used(held)
-    to_place.sort(key=lambda item: (-item[1], -item[0].moves_left, item[0].job.order))
+    to_place.sort(key=_largest_first)
     while to_place:
         tenant, count = to_place.pop(0)
         exponent = count.bit_length() - 1
+        free = available & ~floor.used
         mask = _near(tenant.mask, exponent, free) or best_fit(free, exponent, low=tenant.low)
         if not mask:
-            mask = cheapest_to_clear(exponent, available, held)
+            mask = cheapest_to_clear(exponent, available, floor.held)
             if not mask:
                 return False
-            evicted = [t for t in held.values() if t.mask & mask]
-            for other in evicted:
-                del held[other.job.job_id]
-                free |= other.mask
-                size = other.count
+            for other in [t for t in floor.held.values() if t.mask & mask]:
+                floor.leave(other, time)
                 other.moves_left -= 1.0
-                _close(other, time)
-                to_place.append((other, size))
-            to_place.sort(key=lambda item: (-item[1], -item[0].moves_left, item[0].job.order))
-        free &= ~mask
-        tenant.mask, tenant.since, tenant.count = mask, time, count
-        held[tenant.job.job_id] = tenant
+                to_place.append((other, other.count))
+            to_place.sort(key=_largest_first)
+        floor.enter(tenant, mask, count, time)
     return True
+
+
+def _largest_first(item: tuple[Tenant, int]) -> tuple[float, float, int]:
+    """Sort key of those to be placed."""
+    tenant, count = item
+    return (-count, -tenant.moves_left, tenant.job.order)
 
 
 def _near(mask: int, exponent: int, free: int) -> int:

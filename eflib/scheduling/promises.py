@@ -25,7 +25,7 @@ from eflib.scheduling.timeline import Timeline
 
 _OFFER_TRIES = 20
 
-CHEAP_ENOUGH = 1.02
+CHEAP_ENOUGH = 1.1
 """GPU-seconds of a newcomer in the gaps, against those on an idle cluster, that need no re-plan."""
 
 
@@ -41,16 +41,18 @@ def admit(book: Book, job: Job, deadline: float) -> Plan | None:
     """Return a plan that keeps every promise and gives ``job`` its deadline; None if none is found.
 
     If the newcomer fits beside the shares of the others as cheaply as on an empty cluster, nothing
-    else is asked. Else the whole plan is made anew; where that fails, the newcomer goes alone into
-    the gaps of the standing one.
+    else is asked. Else the whole plan is made anew; where that fails, the newcomer goes beside the
+    shares at any price, or else into the gaps of the standing plan.
     """
     if deadline <= book.now:
         return None
     job.promise = deadline
-    plan = _beside(book, job)
-    if plan is None:
+    plan, is_cheap = _beside(book, job)
+    dear = plan
+    if not is_cheap:
         jobs = [*book.promised(), job]
         plan = fresh_plan(jobs, book.periods(), book.now, book.settings)
+    plan = dear if plan is None else plan
     if plan is None:
         found = in_gaps(
             job,
@@ -64,8 +66,8 @@ def admit(book: Book, job: Job, deadline: float) -> Plan | None:
     return plan
 
 
-def _beside(book: Book, job: Job) -> Plan | None:
-    """Return a plan that leaves all shares as they are, if the newcomer's is as cheap as alone."""
+def _beside(book: Book, job: Job) -> tuple[Plan | None, bool]:
+    """Return a plan that leaves all shares as they are, and whether the newcomer's is cheap."""
     settings, now, periods = book.settings, book.now, book.periods()
     plan: Plan = {}
     for other in book.promised():
@@ -77,10 +79,10 @@ def _beside(book: Book, job: Job) -> Plan | None:
             plan[other.job_id] = Planned(trim(other.base, now=now, end=finish), finish)
     occupancy = Occupancy(periods, (planned.row for planned in plan.values()))
     if occupancy.clash:
-        return None
+        return None, False
     found = in_gaps(job, occupancy, deadline=job.promise, now=now, settings=settings)
     if found is None:
-        return None
+        return None, False
     alone = fill(
         job,
         Timeline(list(periods)),
@@ -89,10 +91,9 @@ def _beside(book: Book, job: Job) -> Plan | None:
         settings=settings,
         spare=settings.forced_moves * settings.rescale_cost,
     )
-    if alone is None or gpu_seconds(found.row) > CHEAP_ENOUGH * gpu_seconds(alone):
-        return None
     plan[job.job_id] = found
-    return plan
+    most = CHEAP_ENOUGH * gpu_seconds(alone) if alone is not None else 0.0
+    return plan, gpu_seconds(found.row) <= most
 
 
 def earliest_deadline(book: Book, job: Job) -> float | None:

@@ -34,7 +34,7 @@ class SchedulerSettings:
     rescale_cost: float = 0.0
     start_cost: float | None = None
     safety_margin: float = 0.0
-    hysteresis: float = 3.0
+    hysteresis: float = 4.0
     forced_moves: float = 1.0
     order_retries: int = 5
     quote_slack: float = 1e-3

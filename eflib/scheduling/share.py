@@ -20,7 +20,7 @@ _NEVER = -math.inf
 ROUNDING = 1e-5
 """Seconds that each row provides on top: borders that are one instant may differ by a little."""
 
-LATE_SLACK = 3e-3
+LATE_SLACK = 5e-3
 """Share of the time to the deadline by which a late switch comes early.
 
 Rows without any slack cannot be filled again from a state that differs by a rounding.
@@ -177,11 +177,11 @@ def fill(
         settings: For the costs.
         spare: Seconds at the row's largest count to provide on top, for moves that others force.
     """
-    now = timeline.times[0]
+    now = timeline.start
     if not job.rates:
         return None
     longest = _longest(job, left, settings) + 2.0 * spare
-    horizon = min(deadline, timeline.times[-1] + longest)
+    horizon = min(deadline, timeline.last_border + longest)
     if horizon <= now or job.rates[-1] * (horizon - now) < left:
         return None
     runs = timeline.runs(horizon, job.level_table(timeline.max_exponent))
@@ -208,7 +208,7 @@ def soonest(job: Job, timeline: Timeline, *, left: float, settings: SchedulerSet
     """Return the earliest finish, in seconds, that any cap reaches; infinite if none does."""
     if not job.rates:
         return math.inf
-    horizon = timeline.times[-1] + _longest(job, left, settings)
+    horizon = timeline.last_border + _longest(job, left, settings)
     runs = timeline.runs(horizon, job.level_table(timeline.max_exponent))
     rows = [_under_cap(job, runs, cap, left, settings) for cap in range(len(job.rates))]
     return min((row[-1].end for row in rows if row), default=math.inf)

@@ -95,7 +95,7 @@ class SpareGpus:
 
     def _hold_while_free(self, job: Job, mask: int) -> None:
         """Put a block at the head of a job's row for as long as it is free."""
-        until = self._occupancy.free_until(mask, self._now, job.row)
+        until = self._occupancy.free_until(mask, self._now, job.row, job.finish)
         if until > self._now + SAME_INSTANT:
             planned = self._walked(job, self._with_head(job, mask, until))
             if self._not_worse(job, planned):
@@ -113,7 +113,7 @@ class SpareGpus:
         if usable.bit_count() < 1 << exponent or not best_fit(usable, exponent, low=True):
             return False
         for mask in self._candidates(job, exponent):
-            until = occupancy.free_until(mask, self._now, job.row)
+            until = occupancy.free_until(mask, self._now, job.row, job.finish)
             if until <= self._now + SAME_INSTANT:
                 continue
             planned = self._walked(job, self._with_head(job, mask, until))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eflib.scheduling.blocks import capacity_by_exponent
 from eflib.scheduling.plan import SAME_INSTANT, Row
+
+_ROOM = 64
+"""Columns that a timeline has room for at first; the room doubles."""
 
 
 class Timeline:
@@ -20,11 +26,10 @@ class Timeline:
         periods: ``(start, available positions)`` ascending, the first at the present.
 
     Attributes:
-        times: Start of each column in seconds; the last has no end.
-        fits: Per column, log2 of the largest block that fits, plus one; 0 if none does.
+        max_exponent: Log2 of the largest block that there is at any time.
     """
 
-    __slots__ = ("_exponents", "_free", "fits", "max_exponent", "times")
+    __slots__ = ("_exponents", "_fits", "_free", "_num", "_times", "max_exponent")
 
     def __init__(self, periods: list[tuple[float, int]]) -> None:
         capacities = [capacity_by_exponent(available) for _, available in periods]
@@ -33,9 +38,14 @@ class Timeline:
         self._exponents = [
             e for e in range(self.max_exponent + 1) if e == 0 or any(c[e] < c[e - 1] for c in full)
         ]
-        self.times = [start for start, _ in periods]
-        self._free = [[c[e] for c in full] for e in self._exponents]
-        self.fits = [self._fit(i) for i in range(len(self.times))]
+        self._num = len(periods)
+        room = self._num + _ROOM
+        self._times = np.zeros(room)
+        self._times[: self._num] = [start for start, _ in periods]
+        self._free = np.zeros((len(self._exponents), room), dtype=np.int32)
+        self._free[:, : self._num] = [[c[e] for c in full] for e in self._exponents]
+        self._fits = np.zeros(room, dtype=np.int16)
+        self._refit(0, self._num)
 
     @classmethod
     def of_fits(cls, times: list[float], fits: list[int]) -> Timeline:
@@ -43,96 +53,114 @@ class Timeline:
 
         Args:
             times: Start of each column in seconds.
-            fits: See the attribute.
+            fits: Per column, log2 of the largest block that fits, plus one; 0 if none does.
         """
         timeline = cls.__new__(cls)
         timeline.max_exponent = max(max(fits) - 1, 0)
         timeline._exponents = [0]
-        timeline.times = times[:]
-        timeline._free = [[(1 << fit) >> 1 for fit in fits]]
-        timeline.fits = fits[:]
+        timeline._num = len(times)
+        timeline._times = np.array(times)
+        timeline._fits = np.array(fits, dtype=np.int16)
+        timeline._free = (np.int32(1) << timeline._fits.astype(np.int32)[None, :]) >> 1
         return timeline
 
     def copy(self) -> Timeline:
         """Return an independent equal."""
         twin = Timeline.__new__(Timeline)
-        twin.max_exponent = self.max_exponent
-        twin._exponents = self._exponents
-        twin.times = self.times[:]
-        twin._free = [column[:] for column in self._free]
-        twin.fits = self.fits[:]
+        twin.max_exponent, twin._exponents, twin._num = (
+            self.max_exponent,
+            self._exponents,
+            self._num,
+        )
+        twin._times, twin._free = self._times.copy(), self._free.copy()
+        twin._fits = self._fits.copy()
         return twin
 
-    def _fit(self, column: int) -> int:
-        free = self._free[0][column]
+    @property
+    def start(self) -> float:
+        """The present, in seconds."""
+        return float(self._times[0])
+
+    @property
+    def last_border(self) -> float:
+        """Start of the last column, which has no end, in seconds."""
+        return float(self._times[self._num - 1])
+
+    def _refit(self, first: int, last: int) -> None:
+        """Work out anew which block fits in some columns."""
+        lengths = _bit_lengths(1 << (self.max_exponent + 2))
+        top = len(lengths) - 1
+        free = np.clip(self._free[0, first:last], 0, top)
         if len(self._exponents) == 1:
-            return min(free.bit_length(), self.max_exponent + 1) if free > 0 else 0
-        best = 0
+            self._fits[first:last] = np.minimum(lengths[free], self.max_exponent + 1)
+            return
+        best = np.zeros(last - first, dtype=np.int16)
         for place, exponent in enumerate(self._exponents):
-            free = min(free, self._free[place][column])
-            if free <= 0:
-                break
+            free = np.clip(np.minimum(free, self._free[place, first:last]), 0, top)
             after = place + 1
-            top = self._exponents[after] - 1 if after < len(self._exponents) else self.max_exponent
-            fit = min(free.bit_length() - 1, top)
-            if fit >= exponent:
-                best = fit + 1
-        return best
+            most = self._exponents[after] if after < len(self._exponents) else self.max_exponent + 1
+            fits = np.minimum(lengths[free], most)
+            best = np.where(fits > exponent, fits, best)
+        self._fits[first:last] = best
 
     def split(self, time: float) -> int:
         """Make ``time`` a column border and return the column that starts there."""
-        times = self.times
-        at = bisect_left(times, time - SAME_INSTANT)
-        if at < len(times) and times[at] <= time + SAME_INSTANT:
+        num = self._num
+        at = int(self._times[:num].searchsorted(time - SAME_INSTANT))
+        if at < num and self._times[at] <= time + SAME_INSTANT:
             return at
         if at == 0:
             return 0
-        times.insert(at, time)
-        for column in self._free:
-            column.insert(at, column[at - 1])
-        self.fits.insert(at, self.fits[at - 1])
+        if num == len(self._times):
+            self._grow()
+        self._times[at + 1 : num + 1] = self._times[at:num]
+        self._times[at] = time
+        self._free[:, at + 1 : num + 1] = self._free[:, at:num]
+        self._free[:, at] = self._free[:, at - 1]
+        self._fits[at + 1 : num + 1] = self._fits[at:num]
+        self._fits[at] = self._fits[at - 1]
+        self._num = num + 1
         return at
+
+    def _grow(self) -> None:
+        """Double the room."""
+        self._times = np.concatenate([self._times, np.zeros_like(self._times)])
+        self._free = np.concatenate([self._free, np.zeros_like(self._free)], axis=1)
+        self._fits = np.concatenate([self._fits, np.zeros_like(self._fits)])
 
     def reserve(self, start: float, end: float, count: int) -> None:
         """Take ``count`` GPUs out of the free ones from ``start`` to ``end``."""
         first = self.split(start)
-        last = len(self.times) if end == math.inf else self.split(end)
+        last = self._num if end == math.inf else self.split(end)
         exponent = count.bit_length() - 1
         for place, level in enumerate(self._exponents):
             if level <= exponent:
-                column = self._free[place]
-                column[first:last] = [free - count for free in column[first:last]]
-        if len(self._exponents) == 1:
-            top = self.max_exponent + 1
-            self.fits[first:last] = [
-                0 if free <= 0 else fit if (fit := free.bit_length()) < top else top
-                for free in self._free[0][first:last]
-            ]
-        else:
-            self.fits[first:last] = [self._fit(i) for i in range(first, last)]
+                self._free[place, first:last] -= count
+        self._refit(first, last)
 
     def reserve_row(self, row: Row) -> None:
         """Take out all that a row holds."""
         for segment in row:
-            self.reserve(max(segment.start, self.times[0]), segment.end, segment.size)
+            self.reserve(max(segment.start, self.start), segment.end, segment.size)
 
-    def runs(self, end: float, table: list[int]) -> list[tuple[float, float, int]]:
+    def runs(self, end: float, table: NDArray[np.int16]) -> list[tuple[float, float, int]]:
         """Return ``(start, end, level)`` up to ``end``, joining columns of the same level.
 
         Args:
             end: Scheduler time in seconds.
-            table: Level by entry of ``fits``; see ``Job.level_table``.
+            table: Level by the largest block that fits; see ``Job.level_table``.
         """
-        times = self.times
-        if end <= times[0]:
+        if end <= self._times[0]:
             return []
-        last = bisect_right(times, end - SAME_INSTANT)
-        found: list[tuple[float, float, int]] = []
-        start, level = times[0], table[self.fits[0]]
-        for i in range(1, last):
-            other = table[self.fits[i]]
-            if other != level:
-                found.append((start, times[i], level))
-                start, level = times[i], other
-        found.append((start, end, level))
-        return found
+        last = int(self._times[: self._num].searchsorted(end - SAME_INSTANT, side="right"))
+        levels = table[self._fits[:last]]
+        borders = np.flatnonzero(levels[1:] != levels[:-1]) + 1
+        starts = [float(self._times[0]), *self._times[borders].tolist()]
+        ends = [*starts[1:], end]
+        return list(zip(starts, ends, [int(levels[0]), *levels[borders].tolist()], strict=True))
+
+
+@lru_cache(maxsize=16)
+def _bit_lengths(most: int) -> NDArray[np.int16]:
+    """Return the bit length of each number up to ``most``."""
+    return np.array([n.bit_length() for n in range(most + 1)], dtype=np.int16)
