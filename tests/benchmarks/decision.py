@@ -26,6 +26,7 @@ GPUS_PER_NODE = 8
 SIZES = (1, 1, 2, 2, 4, 4, 8, 16)  # shares asked for: 4.75 GPUs on average
 CASES = ((10, 512), (100, 512), (1000, 4096))
 RESCALE_COST_S = 30.0
+BATCH = 20  # jobs that come at once while the cluster is filled
 
 
 class Arrivals:
@@ -60,8 +61,10 @@ def milliseconds(live: int, gpus: int, *, seed: int, decisions: int) -> list[flo
     refused = 0
     while len(scheduler.jobs()) < live:
         now += 1.0
-        commands = scheduler.handle(JobSubmitted(arrivals.next(now)), now)
-        refused += not any(isinstance(command, Admitted) for command in commands)
+        some = min(BATCH, live - len(scheduler.jobs()))
+        newcomers = [JobSubmitted(arrivals.next(now)) for _ in range(some)]
+        commands = scheduler.handle_all(newcomers, now)
+        refused += some - sum(isinstance(command, Admitted) for command in commands)
         if refused > 4 * live:
             raise SystemExit(f"decision: cannot fill {gpus} GPUs with {live} jobs")
     taken = []
