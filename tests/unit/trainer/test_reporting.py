@@ -1,0 +1,129 @@
+"""What a worker measures and says of itself."""
+
+import pytest
+
+from eflib.errors import StoreError
+from eflib.trainer import reporting
+from eflib.trainer.reporting import (
+    MEASURED_SECONDS_MOST,
+    MEASURED_STEPS,
+    WARM_UP_STEPS,
+    Reporter,
+    Rescale,
+    StepClock,
+)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of steps under a time that the test sets: call it with the seconds of each step."""
+    now = [0.0]
+    monkeypatch.setattr(reporting.time, "perf_counter", lambda: now[0])
+    clock = StepClock()
+
+    def steps(*seconds):
+        for one in seconds:
+            now[0] += one
+            clock.tick()
+        return clock
+
+    return steps
+
+
+def test_there_is_no_speed_before_the_warm_up_is_over(clock):
+    assert clock(*[9.0] * WARM_UP_STEPS).steps_per_s() is None
+    assert clock().measured() is None
+
+
+def test_the_warm_up_does_not_count(clock):
+    assert clock(*[9.0] * WARM_UP_STEPS, 0.5, 0.5).steps_per_s() == pytest.approx(2.0)
+
+
+def test_a_measurement_waits_for_enough_steps_and_seconds(clock):
+    assert clock(*[0.5] * (WARM_UP_STEPS + MEASURED_STEPS - 1)).measured() is None
+    rate, spread = clock(0.5).measured()
+    assert rate == pytest.approx(2.0)
+    assert spread == pytest.approx(0.0)
+
+
+def test_many_quick_steps_are_not_enough_until_the_time_is(clock):
+    assert clock(*[0.001] * 100).measured() is None
+
+
+def test_a_slow_model_is_measured_by_few_steps(clock):
+    rate, _ = clock(*[9.0] * WARM_UP_STEPS, *[MEASURED_SECONDS_MOST / 2] * 2).measured()
+    assert rate == pytest.approx(2 / MEASURED_SECONDS_MOST)
+
+
+def test_one_hiccup_does_not_move_the_measured_speed(clock):
+    rate, spread = clock(*[1.0] * (WARM_UP_STEPS + 20), 30.0).measured()
+    assert rate == pytest.approx(1.0)
+    assert spread == pytest.approx(0.0)
+
+
+def test_a_new_generation_is_measured_from_the_start(clock):
+    clock(*[1.0] * 20).restart()
+    assert clock().steps_per_s() is None
+    assert clock(*[1.0] * WARM_UP_STEPS, 0.25, 0.25).steps_per_s() == pytest.approx(4.0)
+
+
+def test_a_rescale_is_a_message_with_the_field_from():
+    message = Rescale(2, 10, from_=4, to=2, pause_s=0.1, parts={"form": 0.05}).to_message()
+    assert message["from"] == 4
+    assert "from_" not in message
+    assert (message["generation"], message["step"], message["to"]) == (2, 10, 2)
+
+
+class Inbox:
+    """A store that keeps what is put, and may be out."""
+
+    def __init__(self):
+        self.held, self.is_out = {}, False
+
+    def put(self, key, message):
+        if self.is_out:
+            raise StoreError("the store is out")
+        self.held[key] = message
+
+    def post(self, stream, message):
+        self.held.setdefault(stream, []).append(message)
+
+
+def test_progress_is_written_by_who_has_some():
+    inbox, documents = Inbox(), [None, {"global_step": 3}]
+    reporter = Reporter(inbox, "a", snapshot=lambda: documents.pop(0), look=lambda: None)
+    reporter.write_progress()
+    assert inbox.held == {}
+    reporter.write_progress()
+    assert inbox.held == {"jobs/a/progress": {"global_step": 3}}
+
+
+def test_a_message_names_its_job():
+    inbox = Inbox()
+    reporter = Reporter(inbox, "a", snapshot=lambda: None, look=lambda: None)
+    reporter.post("finished", generation=2, step=5)
+    assert inbox.held["coordinator/inbox"] == [
+        {"type": "finished", "job": "a", "generation": 2, "step": 5}
+    ]
+
+
+def test_training_goes_on_while_the_store_is_out(monkeypatch, capsys):
+    inbox = Inbox()
+    inbox.is_out = True
+    looks = []
+
+    class Stop:
+        """An event that lets the thread take three turns, without waiting."""
+
+        def wait(self, timeout=None):
+            return len(looks) >= 3
+
+    def look():
+        looks.append(1)
+        raise StoreError("the store is out")
+
+    reporter = Reporter(inbox, "a", snapshot=lambda: None, look=look)
+    monkeypatch.setattr(reporter, "_stop", Stop())
+    reporter._run()
+    assert len(looks) == 3
+    assert capsys.readouterr().err.count("the store is out; training goes on") == 3
