@@ -7,21 +7,22 @@ import pytest
 
 from eflib.store import keys
 from tests.helpers.clusters import LONG, SCRIPT, Audit
-from tests.helpers.processes import gone, is_alive, wait_until
+from tests.helpers.processes import gone, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 CURVE = '{"model": "paced", "points": {"1": 15, "2": 28, "4": 48}}'
 
 
-def start_job(cluster, tmp_path, steps, slots=4, *words):
+def start_job(cluster, tmp_path, steps, slots, name="j"):
     (tmp_path / "curve.json").write_text(CURVE)
-    cluster.start(slots=slots)
+    if not cluster.running:
+        cluster.start(slots=slots)
     job = cluster.popen(
-        "eflaunch", "--name", "j", "--profile", tmp_path / "curve.json", *words, SCRIPT,
+        "eflaunch", "--name", name, "--profile", tmp_path / "curve.json", SCRIPT,
         "--out", tmp_path / "out", "--steps", steps,
     )  # fmt: skip
-    cluster.wait_for("j", lambda s: s["global_step"] > 20 and s["world_size"] == slots, "to train")
+    cluster.wait_for(name, lambda s: s["global_step"] > 20 and s["world_size"] == slots, "to train")
     return job
 
 
@@ -30,8 +31,9 @@ def current_pids(tmp_path):
     return members[max(members)]
 
 
-def test_a_killed_worker_costs_no_step_and_is_replaced(cluster, tmp_path):
-    job = start_job(cluster, tmp_path, 450)
+def test_a_killed_worker_costs_no_step_and_is_replaced(four_slots, tmp_path):
+    cluster = four_slots
+    job = start_job(cluster, tmp_path, 450, 4)
     before = current_pids(tmp_path)
     os.kill(before[2], signal.SIGKILL)
     back = cluster.wait_for(
@@ -94,20 +96,21 @@ def test_an_agent_that_is_told_to_go_lets_its_job_save_and_another_resumes_it(cl
     Audit(tmp_path / "out").check(300)
 
 
-def test_a_cancelled_job_is_gone_and_says_so(cluster, tmp_path):
-    job = start_job(cluster, tmp_path, 5000, 2)
+def test_a_cancelled_job_is_gone_and_says_so(four_slots, tmp_path):
+    cluster = four_slots
+    job = start_job(cluster, tmp_path, 5000, 4, "long")
     pids = list(current_pids(tmp_path).values())
-    assert cluster.run("efctl", "cancel", "j")[0] == 0
+    assert cluster.run("efctl", "cancel", "long")[0] == 0
     assert job.wait(timeout=LONG) == 1
     assert "error[cancelled]" in cluster.output(job).splitlines()[-1]
     gone(pids)
-    assert cluster.status("j")["state"] == "CANCELLED"
+    assert cluster.status("long")["state"] == "CANCELLED"
 
 
-def test_ctrl_c_cancels_the_job_and_exits_130(cluster, tmp_path):
-    job = start_job(cluster, tmp_path, 5000, 1)
+def test_ctrl_c_cancels_the_job_and_exits_130(four_slots, tmp_path):
+    cluster = four_slots
+    job = start_job(cluster, tmp_path, 5000, 4, "interrupted")
     pids = list(current_pids(tmp_path).values())
     job.send_signal(signal.SIGINT)
     assert job.wait(timeout=LONG) == 130
     gone(pids)
-    assert not any(is_alive(pid) for pid in pids)

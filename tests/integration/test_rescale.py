@@ -30,21 +30,21 @@ def undisturbed(folder, *words):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_1_3_2_4_keeps_pids_samples_and_numbers(cluster, tmp_path, optimizer):
+def test_1_3_2_4_keeps_pids_samples_and_numbers(four_slots, tmp_path, optimizer):
+    cluster, name = four_slots, optimizer
     out = tmp_path / "out"
     (tmp_path / "curve.json").write_text(CURVE)
-    cluster.start(slots=4)
     job = cluster.popen(
-        "eflaunch", "--name", "j", "--profile", tmp_path / "curve.json", SCRIPT,
+        "eflaunch", "--name", name, "--profile", tmp_path / "curve.json", SCRIPT,
         "--out", out, "--steps", STEPS, "--optimizer", optimizer,
     )  # fmt: skip
-    cluster.wait_for("j", lambda status: status["state"] == "RUNNING", "to run")
+    cluster.wait_for(name, lambda status: status["state"] == "RUNNING", "to run")
     for size in (1, 3, 2, 4):
-        status, _, error = cluster.run("efctl", "rescale", "j", size)
+        status, _, error = cluster.run("efctl", "rescale", name, size)
         assert status == 0, error
-        reached = cluster.wait_for("j", lambda s, n=size: s["world_size"] == n, f"{size} workers")
+        reached = cluster.wait_for(name, lambda s, n=size: s["world_size"] == n, f"{size} workers")
         step = reached["global_step"]
-        cluster.wait_for("j", lambda s, n=step: s["global_step"] > n + 15, "steps at that size")
+        cluster.wait_for(name, lambda s, n=step: s["global_step"] > n + 15, "steps at that size")
     assert job.wait(timeout=LONG) == 0, cluster.output(job)
 
     audit = Audit(out)
@@ -59,44 +59,35 @@ def test_1_3_2_4_keeps_pids_samples_and_numbers(cluster, tmp_path, optimizer):
     final, reference = torch.load(out / "final.pt"), undisturbed(tmp_path, "--optimizer", optimizer)
     assert final["loss"] == pytest.approx(reference["loss"], rel=1e-3)
     if optimizer == "sgd":
-        for name, tensor in reference["model"].items():
-            assert (final["model"][name] - tensor).abs().max() <= 1e-5, name
+        for parameter, tensor in reference["model"].items():
+            assert (final["model"][parameter] - tensor).abs().max() <= 1e-5, parameter
 
-    code, output, _ = cluster.run("efctl", "status", "j", "--json")
+    code, output, _ = cluster.run("efctl", "status", name, "--json")
     ended = json.loads(output)
     assert (code, ended["state"], ended["global_step"]) == (0, "SUCCEEDED", STEPS)
     assert [(one["from"], one["to"]) for one in ended["rescales"]][-3:] == [(1, 3), (3, 2), (2, 4)]
 
 
-def test_a_size_that_the_cluster_does_not_have_is_refused(cluster, tmp_path):
+def test_zero_pauses_a_job_and_auto_brings_it_back_where_it_was(four_slots, tmp_path):
+    cluster = four_slots
     (tmp_path / "curve.json").write_text(CURVE)
-    cluster.start(slots=2)
     job = cluster.popen(
-        "eflaunch", "--name", "j", "--profile", tmp_path / "curve.json", SCRIPT,
-        "--out", tmp_path / "out", "--steps", 60,
+        "eflaunch", "--name", "pausing", "--profile", tmp_path / "curve.json", SCRIPT,
+        "--out", tmp_path / "out", "--steps", 150,
     )  # fmt: skip
-    cluster.wait_for("j", lambda status: status["state"] == "RUNNING", "to run")
-    code, _, error = cluster.run("efctl", "rescale", "j", 3)
+    cluster.wait_for("pausing", lambda status: status["global_step"] > 20, "some steps")
+    code, _, error = cluster.run("efctl", "rescale", "pausing", 5)
     assert code == 1
     assert error.splitlines()[-1].startswith("error[refused]")
     code, _, error = cluster.run("efctl", "rescale", "nobody", 2)
     assert code == 2
     assert "no job" in error
-    assert job.wait(timeout=LONG) == 0, cluster.output(job)
-    Audit(tmp_path / "out").check(60)
 
-
-def test_zero_pauses_a_job_and_auto_brings_it_back_where_it_was(cluster, tmp_path):
-    (tmp_path / "curve.json").write_text(CURVE)
-    cluster.start(slots=2)
-    job = cluster.popen(
-        "eflaunch", "--name", "j", "--profile", tmp_path / "curve.json", SCRIPT,
-        "--out", tmp_path / "out", "--steps", 150,
-    )  # fmt: skip
-    cluster.wait_for("j", lambda status: status["global_step"] > 20, "some steps")
-    assert cluster.run("efctl", "rescale", "j", 0)[0] == 0
-    paused = cluster.wait_for("j", lambda s: s["state"] == "PAUSED" and not s["workers"], "a pause")
+    assert cluster.run("efctl", "rescale", "pausing", 0)[0] == 0
+    paused = cluster.wait_for(
+        "pausing", lambda s: s["state"] == "PAUSED" and not s["workers"], "a pause"
+    )
     assert paused["global_step"] < 150
-    assert cluster.run("efctl", "rescale", "j", "auto")[0] == 0
+    assert cluster.run("efctl", "rescale", "pausing", "auto")[0] == 0
     assert job.wait(timeout=LONG) == 0, cluster.output(job)
     Audit(tmp_path / "out").check(150)
