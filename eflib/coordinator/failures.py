@@ -58,6 +58,8 @@ class Failures:
         job.tell(now, f"rank {failure['rank']} on {failure['node']}: {failure['message']}")
         if self._ends_job(job, failure):
             self._fail(job, failure, now)
+        elif job.measuring is not None:
+            self._plane.measure_again(job, f"a worker was lost: {failure['message']}", now)
 
     @staticmethod
     def _is_expected(job: Job, message: Message) -> bool:
@@ -71,9 +73,11 @@ class Failures:
 
     def _ends_job(self, job: Job, failure: Message) -> bool:
         """Decide whether a failure ends the job or is survived."""
-        if job.measuring is not None or job.finished_step is not None:
+        if job.finished_step is not None:
             return True
         died = failure["signal"] is not None or failure["exitcode"] is None
+        if job.measuring is not None:
+            return not died or len(job.failures) >= SAME_ERROR_LIMIT
         if died:  # killed, or lost with its agent: nothing that the script did
             return len(job.failures) >= DEATH_LIMIT
         same = sum(one["message"] == failure["message"] for one in job.failures)

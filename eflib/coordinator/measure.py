@@ -86,7 +86,7 @@ class Measurer:
             self._decide(job, now)
         elif job.members.mode != PROFILE:  # a curve was expected, and is of another model
             job.expects_curve = False
-            self._begin_again(job, "no curve is known for this model and batch size", now)
+            self.begin_again(job, "no curve is known for this model and batch size", now)
         else:
             powers = (1 << power for power in range(len(run.gpus).bit_length()))
             run.sizes = [size for size in powers if size <= len(run.gpus)]
@@ -96,9 +96,10 @@ class Measurer:
     def node_gone(self, job: Job, node: str, now: float) -> None:
         """A node on which a job may be looked at or measured is gone: it is not the job's fault."""
         if job.measuring is not None and any(gpu.node == node for gpu in job.measuring.gpus):
-            self._begin_again(job, f"node {node} went away while the job was measured there", now)
+            self.begin_again(job, f"node {node} went away while the job was measured there", now)
 
-    def _begin_again(self, job: Job, reason: str, now: float) -> None:
+    def begin_again(self, job: Job, reason: str, now: float) -> None:
+        """Throw a run away and let the job ask for slots once more."""
         job.announce, job.measuring = {}, None
         job.members.aim(())
         self._plane.schedule((core.ProfilingEnded(job.job),), now)

@@ -238,6 +238,10 @@ class ControlPlane:
         # One instant: the lent slots come back and the job asks, so that nobody grows in between.
         self.schedule((core.ProfilingEnded(job.job), core.JobSubmitted(asked)), now)
 
+    def measure_again(self, job: Job, reason: str, now: float) -> None:
+        """Begin a profiling run anew that broke off by no fault of the script."""
+        self._measurer.begin_again(job, reason, now)
+
     def keep_curve(self, job: Job, spread: dict[int, float]) -> None:
         """Have the job's curve written to the folder of measured curves."""
         self.effects.append(Effect("curve", job.job, {"spread": spread}))

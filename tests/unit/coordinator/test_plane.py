@@ -330,6 +330,40 @@ def test_an_exception_while_measuring_fails_the_job_with_its_message(world):
     assert (job.state, job.error["message"]) == (State.FAILED, "ImportError: x")
 
 
+def test_a_worker_killed_while_measuring_is_no_fault_of_the_script(world):
+    job = world.submit(curve=None)
+    world.turn()
+    world.kill(next(iter(world.workers)))
+    assert job.state is State.SUBMITTED
+    world.settle()
+    world.wait(2 * timeouts.ASK_AGAIN)
+    world.settle()
+    assert (job.state, job.points) == (State.RUNNING, CURVE)
+
+
+def test_a_script_that_is_killed_each_time_it_is_measured_fails(world):
+    world.is_quiet = True
+    job = world.submit(curve=None)
+    for _ in range(3):
+        assert job.is_live
+        world.wait(2 * timeouts.ASK_AGAIN)
+        world.settle()
+        world.kill(next(iter(world.workers)))
+    assert (job.state, job.error["message"]) == (State.FAILED, "killed by SIGKILL")
+
+
+def test_a_node_that_leaves_in_order_while_a_job_is_measured_does_not_fail_it(world):
+    job = world.submit(curve=None)
+    world.turn()
+    for worker in list(world.workers):
+        world.exit(worker, number="SIGTERM")
+    world.tell("node_left", node="n0")
+    world.join("n1", 4)
+    world.wait(2 * timeouts.ASK_AGAIN)
+    world.settle()
+    assert job.state is State.RUNNING
+
+
 def test_a_script_that_ends_without_a_trainer_says_so(world):
     world.is_quiet = True
     job = world.submit(curve=None)
