@@ -1,0 +1,231 @@
+"""What two ranks do together; run by the test's own process and by one that it starts."""
+
+import os
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from eflib.errors import StateMismatchError
+from eflib.trainer.digest import digest
+from eflib.trainer.state import TrainingState
+from eflib.trainer.transfer import compare_digests, exchange_standings, send_state
+from tests.unit.trainer.builders import Points, Recorder, a_trainer
+
+WORLD_SIZE = 2
+
+
+@contextmanager
+def rank_of_two(rank, folder):
+    """Be a rank of a gloo group, with torchrun's environment."""
+    before = dict(os.environ)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD_SIZE)}
+    os.environ |= {"MASTER_ADDR": "unused", "MASTER_PORT": "0"}
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=WORLD_SIZE,
+        timeout=timedelta(seconds=90),
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def run_rank(rank, folder):
+    """Run all cases; each rank leaves what it saw in a file."""
+    torch.set_num_threads(1)
+    seen = {}
+    with rank_of_two(rank, folder):
+        for name, case in CASES.items():
+            seen[name] = case(rank)
+    torch.save(seen, f"{folder}/rank-{rank}.pt")
+
+
+# Training ----------------------------------------------------------------------------------------
+
+
+class Mixed(torch.nn.Module):
+    """Parameters of three dtypes, one that is never used, one that is not trained."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Linear(3, 4).double()
+        self.second = torch.nn.Linear(4, 2)
+        self.third = torch.nn.Linear(2, 1).bfloat16()
+        self.unused = torch.nn.Linear(3, 3)
+        self.frozen = torch.nn.Linear(2, 2).requires_grad_(False)
+
+    def forward(self, x):
+        hidden = self.frozen(self.second(self.first(x).float()))
+        return self.third(hidden.bfloat16()).double()
+
+
+def plain_model():
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)]
+    return torch.nn.Sequential(*layers).double()
+
+
+def summed(outputs, targets):
+    """Weigh targets above zero twice, as tokens weigh differently."""
+    weights = 1 + (targets > 0).double()
+    return (weights * (outputs - targets).square()).sum(), float(weights.sum())
+
+
+TRAININGS = {
+    "uneven shares": {"global_batch_size": 7},
+    "micro-batches": {"global_batch_size": 8, "max_microbatch_size": 2},
+    "a rank without samples": {"global_batch_size": 1},
+    "sum and count": {"global_batch_size": 7, "loss_fn": summed, "max_microbatch_size": 2},
+    "short last batch": {"global_batch_size": 7, "epoch_end": "short", "max_epochs": 3},
+    "clipped": {"global_batch_size": 5, "max_grad_norm": 0.01},
+}
+MODELS = {"mixed dtypes": Mixed}
+TRAININGS["mixed dtypes"] = {"global_batch_size": 6}
+
+
+def train(name):
+    """Train from the same start; return what a rank holds at the end."""
+    model = MODELS.get(name, plain_model)()
+    rate = 0.01 if name == "mixed dtypes" else 0.1
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    recorder = Recorder()
+    settings = {"callbacks": [recorder], **TRAININGS[name]}
+    trainer = a_trainer(model, optimizer=optimizer, dataset=Points(23), **settings)
+    if name == "uneven shares":
+        for inputs, targets in trainer:  # a habit of loops: it must take nothing away
+            loss = torch.nn.functional.mse_loss(model(inputs), targets)
+            optimizer.zero_grad()
+            trainer.step(loss)
+    else:
+        trainer.fit()
+    return {
+        "weights": [one.detach().clone() for one in model.parameters()],
+        "losses": recorder.losses,
+        "samples": recorder.samples,
+        "world": (trainer.rank, trainer.world_size),
+    }
+
+
+def stop_on_one_rank(rank):
+    trainer = a_trainer(global_batch_size=6)
+    for inputs, targets in trainer:
+        if rank == 1 and trainer.global_step == 3:
+            trainer.stop()
+        trainer.step(torch.nn.functional.mse_loss(trainer.model(inputs), targets))
+    return trainer.global_step
+
+
+# Handing over state ------------------------------------------------------------------------------
+
+
+class Odd(torch.nn.Module):
+    """Every kind of tensor that a broadcast may get wrong."""
+
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        last = torch.channels_last
+        self.small = torch.nn.Conv2d(4, 4, 3).to(memory_format=last)
+        self.large = torch.nn.Conv2d(200, 200, 3).to(memory_format=last)
+        self.turned = torch.nn.Parameter(torch.randn(5, 3).t())
+        self.wide = torch.nn.Parameter(torch.randn(600, 700).t())
+        self.register_buffer("number", torch.randn(()))
+        self.register_buffer("count", torch.randint(0, 99, ()))
+        self.register_buffer("halved", torch.randn(7).bfloat16())
+        self.register_buffer("flags", torch.rand(5) > 0.5)
+        self.register_buffer("empty", torch.zeros(0, 3))
+        self.register_buffer("hidden", torch.randn(3), persistent=False)
+
+
+def odd_state(seed, num_steps):
+    model = Odd(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(num_steps):
+        for one in model.parameters():
+            one.grad = torch.randn_like(one)
+        optimizer.step()
+    state = TrainingState(model, {"optimizer": optimizer})
+    state.global_step = num_steps
+    return state
+
+
+def catch_up(rank):
+    """Rank 1 is a step ahead of rank 0."""
+    return hand_over(odd_state(seed=rank, num_steps=(1, 2)[rank]), has_state=True)
+
+
+def join(rank):
+    """Rank 1 has just come."""
+    return hand_over(odd_state(seed=rank, num_steps=(2, 0)[rank]), has_state=rank == 0)
+
+
+def hand_over(state, *, has_state):
+    before = digest(*state.capture())
+    standings = exchange_standings(state, has_state=has_state)
+    sent = send_state(state, standings)
+    common = compare_digests(state)
+    state.model_tensors()["number"].add_(1)  # it is its own: nothing is shared with a message
+    return {
+        "before": before,
+        "digest": common,
+        "step": state.global_step,
+        "sent": sent,
+    }
+
+
+def nothing_to_send(rank):
+    state = odd_state(seed=5, num_steps=1)
+    return send_state(state, exchange_standings(state, has_state=True))
+
+
+def linear_state(width=4, **layers):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, width))
+    for name, layer in layers.items():
+        model.add_module(name, layer)
+    return TrainingState(model, {"optimizer": torch.optim.SGD(model.parameters())})
+
+
+def refusal(act):
+    try:
+        act()
+    except StateMismatchError as error:
+        return error.render()
+    return ""
+
+
+def another_width(rank):
+    state = linear_state(width=4 + (rank == 1))
+    return refusal(lambda: exchange_standings(state, has_state=False))
+
+
+def another_layer(rank):
+    state = linear_state(**({"extra": torch.nn.Linear(1, 1)} if rank == 1 else {}))
+    return refusal(lambda: exchange_standings(state, has_state=False))
+
+
+def came_apart(rank):
+    state = linear_state()
+    if rank == 1:
+        state.model_tensors()["0.bias"][1] += 1e-6
+    return refusal(lambda: compare_digests(state))
+
+
+CASES = {
+    **{name: (lambda rank, name=name: train(name)) for name in TRAININGS},
+    "stop": stop_on_one_rank,
+    "catch up": catch_up,
+    "join": join,
+    "nothing to send": nothing_to_send,
+    "another width": another_width,
+    "another layer": another_layer,
+    "came apart": came_apart,
+}

@@ -1,0 +1,134 @@
+"""Two ranks over gloo: the mean over the global batch, and equal state on all of them."""
+
+import multiprocessing
+
+import pytest
+import torch
+
+from eflib.trainer.digest import digest
+from eflib.trainer.position import DataPlan
+from eflib.trainer.transfer import Standing, choose_source
+from tests.unit.trainer import gloo_cases
+from tests.unit.trainer.gloo_cases import TRAININGS, WORLD_SIZE
+
+
+def having(*steps):
+    return [Standing(step is not None, step or 0) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("standings", "source"),
+    [
+        (having(None, None), 0),
+        (having(None, 0, None), 1),
+        (having(3, 4, 4), 1),
+        (having(4, 3), 0),
+        (having(None, 2, 9), 2),
+        ([Standing(False, 99), Standing(True, 1)], 1),
+    ],
+)
+def test_the_furthest_that_holds_a_state_is_the_source_and_the_first_of_equals(standings, source):
+    assert choose_source(standings) == source
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """Run all cases once; returns what each rank saw."""
+    folder = tmp_path_factory.mktemp("ranks")
+    context = multiprocessing.get_context("spawn")
+    others = [
+        context.Process(target=gloo_cases.run_rank, args=(rank, str(folder)))
+        for rank in range(1, WORLD_SIZE)
+    ]
+    for other in others:
+        other.start()
+    num_threads = torch.get_num_threads()
+    try:
+        gloo_cases.run_rank(0, str(folder))
+        for other in others:
+            other.join(90)
+    finally:
+        torch.set_num_threads(num_threads)
+        for other in others:
+            other.kill()
+            other.join()
+    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(WORLD_SIZE)]
+
+
+def of_all(ranks, case):
+    return [seen[case] for seen in ranks]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("case", TRAININGS)
+def test_ranks_take_the_step_of_one_process_that_has_the_whole_batch(ranks, case):
+    alone = gloo_cases.train(case)
+    tolerance = {"mixed dtypes": 2e-2, "sum and count": 1e-5}.get(case, 1e-10)
+    for rank, seen in enumerate(of_all(ranks, case)):
+        assert seen["world"] == (rank, WORLD_SIZE)
+        for one, other in zip(alone["weights"], seen["weights"], strict=True):
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+        assert seen["losses"] == pytest.approx(alone["losses"], rel=max(tolerance, 1e-5))
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("case", TRAININGS)
+def test_all_ranks_are_bit_equal_after_training(ranks, case):
+    digests = {digest("", seen["weights"]) for seen in of_all(ranks, case)}
+    assert len(digests) == 1
+    assert len({tuple(seen["losses"]) for seen in of_all(ranks, case)}) == 1
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("case", TRAININGS)
+def test_ranks_share_each_batch_without_overlap(ranks, case):
+    settings = TRAININGS[case]
+    end, epochs = settings.get("epoch_end", "carry"), settings.get("max_epochs")
+    plan = DataPlan(23, settings["global_batch_size"], 0, end, epochs)
+    steps = zip(*(seen["samples"] for seen in of_all(ranks, case)), strict=True)
+    for step, shares in enumerate(steps):
+        wanted = [(b.epoch, int(index)) for b in plan.batch(step) for index in plan.indices(b)]
+        assert [sample for share in shares for sample in share] == wanted
+
+
+@pytest.mark.processes
+def test_a_stop_on_one_rank_ends_all_after_the_same_step(ranks):
+    assert of_all(ranks, "stop") == [4, 4]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("case", "source"), [("catch up", 1), ("join", 0)])
+def test_the_state_of_the_furthest_goes_to_who_lacks_it(ranks, case, source):
+    seen = of_all(ranks, case)
+    assert {one["digest"] for one in seen} == {seen[source]["before"]}
+    assert [one["step"] for one in seen] == [2, 2]
+    assert len({one["before"] for one in seen}) == 2
+    assert len({one["sent"] for one in seen}) == 1
+    weights = sum(one.numel() for one in gloo_cases.Odd(0).parameters()) * 4
+    assert seen[0]["sent"] > 3 * weights  # the model and two moments of Adam
+
+
+@pytest.mark.processes
+def test_equal_standings_send_nothing(ranks):
+    assert of_all(ranks, "nothing to send") == [0, 0]
+
+
+@pytest.mark.processes
+def test_models_that_differ_are_refused_on_all_ranks_by_the_first_tensor(ranks):
+    for text in of_all(ranks, "another width"):
+        assert "the model of rank 1 differs from rank 0's: 1.weight: (5, 2) float32 against" in text
+        assert "1.weight: (4, 2) float32" in text
+        assert "build the same model on every rank" in text
+
+
+@pytest.mark.processes
+def test_a_layer_more_on_one_rank_is_refused_on_all(ranks):
+    for text in of_all(ranks, "another layer"):
+        assert "the model of rank 1 differs from rank 0's: extra.weight: (1, 1) float32" in text
+
+
+@pytest.mark.processes
+def test_ranks_that_came_apart_are_named_on_all(ranks):
+    for text in of_all(ranks, "came apart"):
+        assert "ranks [1] hold another state than rank 0 at step 0" in text
+        assert text.count("rank 0: ") == text.count("rank 1: ") == 1
