@@ -53,7 +53,15 @@ def test_the_version_is_that_of_the_distribution():
 
 
 @pytest.mark.parametrize(
-    "package", ["eflib", "eflib.scheduling", "eflib.profiles", "eflib.simulator", "eflib.launcher"]
+    "package",
+    [
+        "eflib",
+        "eflib.scheduling",
+        "eflib.profiles",
+        "eflib.simulator",
+        "eflib.launcher.eflaunch",
+        "eflib.launcher.efctl",
+    ],
 )
 def test_importing_it_does_not_load_torch(package):
     script = f"import sys, {package}; sys.exit('torch' in sys.modules)"
