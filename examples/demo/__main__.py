@@ -36,7 +36,7 @@ DIGITS = Act("digits", steps=320, batch_size=48, pace=0.012, deadline="4m", data
 # The second is bounded: new here, it would be measured on all slots that the first can do without
 # for a while, and that may be all four.
 CHAR_GPT = Act("char_gpt", steps=50, batch_size=16, pace=0.03, deadline="90s", max_gpus=2)
-HOPELESS = Act("char_gpt", steps=600, batch_size=16, pace=0.03, deadline="1m", name="hopeless")
+HOPELESS = Act("char_gpt", steps=900, batch_size=16, pace=0.03, deadline="2m", name="hopeless")
 
 STEPS_ALONE = 50
 """Steps that the first job has to itself before the second one comes."""
