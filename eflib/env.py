@@ -26,6 +26,7 @@ class WorkerEnvironment:
     worker: str
     node: str
     slot: int
+    generation: int
     mode: str
     log_dir: str
     checkpoint_dir: str
@@ -61,6 +62,7 @@ def read_worker(environ: Mapping[str, str]) -> WorkerEnvironment | None:
         worker=_text(environ, "EFLIB_WORKER"),
         node=_text(environ, "EFLIB_NODE"),
         slot=_number(environ, "EFLIB_SLOT"),
+        generation=_number(environ, "EFLIB_GENERATION"),
         mode=_text(environ, "EFLIB_MODE"),
         log_dir=_text(environ, "EFLIB_LOG_DIR"),
         checkpoint_dir=environ.get("EFLIB_CHECKPOINT_DIR", ""),

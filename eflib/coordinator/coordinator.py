@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,9 +14,10 @@ from filelock import FileLock, Timeout
 
 from eflib import home as places
 from eflib.coordinator import timeouts
+from eflib.coordinator.intake import complaint
 from eflib.coordinator.journal import Journal
 from eflib.coordinator.plane import ControlPlane, Effect
-from eflib.errors import StoreError, UsageError
+from eflib.errors import UsageError
 from eflib.profiler.library import CurveLibrary
 from eflib.scheduling import SchedulerSettings
 from eflib.store import keys
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from eflib.store.signed import SignedStore
 
 Message = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 SETTINGS = SchedulerSettings(rescale_cost=1.0, start_cost=10.0, safety_margin=0.1)
 """Costs of a live cluster, in seconds: a start imports and builds; a rescale waits for a step."""
@@ -209,7 +213,12 @@ class Coordinator:
         return bool(received) or proposed
 
     def _answered(self, message: Message, now: float) -> bool:
-        """Answer what does not concern the plane."""
+        """Answer what does not concern the plane; refuse what it could not read."""
+        wrong = complaint(message)
+        if wrong:
+            _log.warning("refused a message: %s", wrong)
+            self._refuse(message, wrong)
+            return True
         if message.get("type") != "release":
             return False
         stops = self._managed and self._plane.is_idle()
@@ -218,6 +227,13 @@ class Coordinator:
             self._stop.set()
         del now
         return True
+
+    def _refuse(self, message: Message, wrong: str) -> None:
+        if message.get("request"):
+            problem = f"the coordinator cannot read the request: {wrong}"
+            hint = "use the same version of eflib everywhere"
+            error = {"code": "usage", "problem": problem, "hint": hint}
+            self._store.put(keys.reply(str(message["request"])), {"error": error})
 
     def _propose(self, now: float) -> bool:
         proposals = self._plane.proposals(now)
@@ -332,8 +348,3 @@ def install_signals(coordinator: Coordinator) -> None:
     """Let SIGTERM and SIGINT end the coordinator in order; jobs train on without it."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: coordinator.stop())
-
-
-def open_journal_error(error: OSError, home: Path) -> StoreError:
-    """Return the error for a home whose files cannot be written."""
-    return StoreError(f"cannot write below {home}: {error.strerror or error}")

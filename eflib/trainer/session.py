@@ -53,7 +53,7 @@ class Session:
         """Choose by what the environment says."""
         worker = env.read_worker(environ)
         if worker is not None:
-            return ElasticSession(worker, planned_generation=int(environ["EFLIB_GENERATION"]))
+            return ElasticSession(worker)
         world = env.read_torchrun(environ)
         if world is not None:
             return Session(world.rank, world.world_size, world.local_rank)
@@ -127,17 +127,16 @@ class ElasticSession(Session):
 
     Args:
         worker: What the agent said.
-        planned_generation: The generation for which the worker was started.
     """
 
     elastic = True
 
-    def __init__(self, worker: env.WorkerEnvironment, *, planned_generation: int) -> None:
+    def __init__(self, worker: env.WorkerEnvironment) -> None:
         super().__init__(worker.rank, worker.world_size, worker.local_rank)
         self.mode = worker.mode
         self.checkpoint_dir = worker.checkpoint_dir
         self._worker = worker
-        self._planned_generation = planned_generation
+        self._planned_generation = worker.generation
         self._clock = StepClock()
         self._rescale: Rescale | None = None
         self._boundary = 0.0

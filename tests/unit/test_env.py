@@ -23,7 +23,7 @@ WORKER = {
     "MASTER_PORT": "29500",
     "LOCAL_RANK": "0",
 }
-REQUIRED = sorted(set(WORKER) - {"EFLIB_WORKER", "EFLIB_CHECKPOINT_DIR", "EFLIB_GENERATION"})
+REQUIRED = sorted(set(WORKER) - {"EFLIB_WORKER", "EFLIB_CHECKPOINT_DIR"})
 
 
 def test_outside_an_agent_there_is_no_worker():
@@ -36,7 +36,7 @@ def test_a_worker_reads_what_its_agent_said():
     assert (worker.worker, worker.job, worker.job_name) == ("a-1.2", "a-1", "a")
     assert (worker.rank, worker.world_size, worker.local_rank, worker.slot) == (1, 4, 0, 3)
     assert (worker.store, worker.key_file, worker.node) == ("/tmp/store", "/tmp/key", "n0")
-    assert (worker.mode, worker.log_dir) == ("train", "/tmp/logs")
+    assert (worker.generation, worker.mode, worker.log_dir) == (5, "train", "/tmp/logs")
     assert worker.checkpoint_dir == "/tmp/checkpoints"
     assert (worker.master_addr, worker.master_port) == ("h", 29500)
 
