@@ -10,7 +10,7 @@ from eflib.scheduling.blocks import capacity_by_exponent
 from eflib.scheduling.cluster import Cluster
 from eflib.scheduling.jobs import Job, Tier
 from eflib.scheduling.occupancy import Occupancy, Periods
-from eflib.scheduling.plan import SAME_INSTANT, trim, walk, work_to_plan
+from eflib.scheduling.plan import SAME_INSTANT, Row, walk, work_to_plan
 from eflib.scheduling.settings import SchedulerSettings
 
 
@@ -25,6 +25,17 @@ class Loan:
 
     mask: int
     until: float
+
+
+def _ahead(row: Row, now: float) -> Row:
+    """Return a row without what is over; a border at this instant, but for rounding, is behind us.
+
+    The last segment stays to its very end: with it the job would lose its GPUs.
+    """
+    if not row or row[0].end > now + SAME_INSTANT:
+        return row
+    ahead = [segment for segment in row if segment.end > now + SAME_INSTANT]
+    return ahead or [segment for segment in row[-1:] if segment.end > now]
 
 
 class Book:
@@ -88,10 +99,8 @@ class Book:
         self.now = max(now, self.now)
         for job in self.jobs.values():
             job.sync(self.now)
-            if job.row and job.row[0].end <= self.now:
-                job.row = trim(job.row, now=self.now, end=math.inf)
-            if job.base and job.base[0].end <= self.now:
-                job.base = trim(job.base, now=self.now, end=math.inf)
+            job.row = _ahead(job.row, self.now)
+            job.base = _ahead(job.base, self.now)
 
     def refresh_pinned(self, job: Job) -> None:
         """Write the row of a pinned job: what it holds, until it is done."""

@@ -93,9 +93,14 @@ class SpareGpus:
             return
         self._hold_while_free(job, job.mask)
 
+    def _free_until(self, job: Job, mask: int) -> float:
+        """Return until when a block is free for a job, as far as its finish can depend on it."""
+        limit = max(job.finish, self._now) + 2 * DEADLINE_TOLERANCE
+        return self._occupancy.free_until(mask, self._now, job.row, limit)
+
     def _hold_while_free(self, job: Job, mask: int) -> None:
         """Put a block at the head of a job's row for as long as it is free."""
-        until = self._occupancy.free_until(mask, self._now, job.row, job.finish)
+        until = self._free_until(job, mask)
         if until > self._now + SAME_INSTANT:
             planned = self._walked(job, self._with_head(job, mask, until))
             if self._not_worse(job, planned):
@@ -113,7 +118,7 @@ class SpareGpus:
         if usable.bit_count() < 1 << exponent or not best_fit(usable, exponent, low=True):
             return False
         for mask in self._candidates(job, exponent):
-            until = occupancy.free_until(mask, self._now, job.row, job.finish)
+            until = self._free_until(job, mask)
             if until <= self._now + SAME_INSTANT:
                 continue
             planned = self._walked(job, self._with_head(job, mask, until))
