@@ -63,7 +63,10 @@ class Walk:
         for _ in range(num_events):
             step = self.random.expovariate(1 / 50)
             wakeup = self.scheduler.next_wakeup(self.now)
-            self.now = self.now + step if wakeup is None else min(wakeup, self.now + step)
+            if wakeup is None or wakeup > self.now + step:
+                self.now += step
+            else:  # at a border of the plan, or a rounding before it
+                self.now = max(self.now, wakeup - self.random.choice([0.0, 1e-9]))
             for job_id in self.scheduler.jobs():
                 view = self.scheduler.view(job_id, self.now)
                 done = view.steps_done >= view.total_steps * (1 - 1e-9)
