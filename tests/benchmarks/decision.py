@@ -2,7 +2,8 @@
 
 ``python tests/benchmarks/decision.py [--seed N] [--decisions N]`` fills a cluster with live jobs
 whose shares take about four fifths of it, then times each further arrival; an old job ends after
-each, so that their number stays. The last line is one JSON object of medians in milliseconds.
+each, so that their number stays. The last line is one JSON object of medians in milliseconds
+of processor time: a decision waits for nothing, and what other processes do should not count.
 """
 
 import argparse
