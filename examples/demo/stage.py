@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SLOTS = 4
+LONGEST_FOLDER = 60
+"""Characters from which sockets in a folder of ours would have paths too long for the system."""
 END_SECONDS = 45.0
 """How long an interrupted eflaunch may take to end its job and what it started."""
 LEAVE_SECONDS = 20.0
@@ -92,6 +94,8 @@ class Stage:
         own = {name: value for name, value in os.environ.items() if not name.startswith("EFLIB_")}
         threads = {"OMP_NUM_THREADS": own.get("OMP_NUM_THREADS", "1")}
         self._environment = {**own, **threads, "EFLIB_HOME": str(self._home)}
+        if len(str(folder)) < LONGEST_FOLDER:
+            self._environment["TMPDIR"] = str(make_home(folder / "tmp"))
         self.launched: dict[str, float] = {}
         self.left_behind = 0
 

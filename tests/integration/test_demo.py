@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -76,11 +77,18 @@ def test_a_claim_that_the_records_do_not_bear_out_is_named(evidence, sheets, spo
     assert any(claim in text for text in broken(evidence, sheets))
 
 
-def start(tmp_path):
+@pytest.fixture
+def temporary():
+    """Return a folder with a short path: there will be sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="d-") as folder:
+        yield Path(folder)
+
+
+def start(temporary):
     return subprocess.Popen(
         [sys.executable, "examples/demo"],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -103,8 +111,8 @@ def users_of(folder):
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.timeout(480)
-def test_the_demo_shows_what_it_claims_and_leaves_nothing(tmp_path):
-    demo = start(tmp_path)
+def test_the_demo_shows_what_it_claims_and_leaves_nothing(temporary):
+    demo = start(temporary)
 
     output, _ = demo.communicate(timeout=450)
 
@@ -112,16 +120,16 @@ def test_the_demo_shows_what_it_claims_and_leaves_nothing(tmp_path):
     assert "  NO  " not in output
     assert "4 -> 2 workers" in output
     assert "earliest deadline that would be accepted" in output
-    assert list(tmp_path.iterdir()) == []
-    assert users_of(tmp_path) == []
+    assert list(temporary.iterdir()) == []
+    assert users_of(temporary) == []
 
 
 @pytest.mark.processes
 @pytest.mark.slow
-def test_ctrl_c_ends_the_demo_and_all_that_it_started(tmp_path):
-    demo = start(tmp_path)
+def test_ctrl_c_ends_the_demo_and_all_that_it_started(temporary):
+    demo = start(temporary)
     end = time.monotonic() + 90
-    while not any("eflib.agent" in " ".join(one.cmdline()) for one in users_of(tmp_path)):
+    while not any("eflib.agent" in " ".join(one.cmdline()) for one in users_of(temporary)):
         assert time.monotonic() < end, "no agent was started"
         time.sleep(0.2)
 
@@ -130,5 +138,5 @@ def test_ctrl_c_ends_the_demo_and_all_that_it_started(tmp_path):
 
     assert demo.returncode == 128 + signal.SIGINT, output
     assert "Traceback" not in output
-    assert list(tmp_path.iterdir()) == []
-    assert users_of(tmp_path) == []
+    assert list(temporary.iterdir()) == []
+    assert users_of(temporary) == []
