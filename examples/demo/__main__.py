@@ -93,8 +93,8 @@ class Story:
         say = self._view.say
         say(
             f"Two jobs with deadlines will share {SLOTS} CPU slots on {os.cpu_count()} cores.",
-            "Each model also sleeps some milliseconds per sample, as a stand-in accelerator: so more",
-            "workers are faster even here. Data, gradients and rescaling are real.",
+            "Each model also sleeps some milliseconds per sample: a stand-in accelerator, so that",
+            "more workers are faster even here. Data, gradients and rescaling are real.",
         )
         with self._view.live():
             say("The first job is new here: its speed is measured, then it gets all four slots.")
