@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from eflib.launcher.documents import Document
 
 # Sized for two cores, busy ones included. Sleeping needs no core, so four workers really are faster
-# than two; the sizes of the batches keep what has to be computed small beside it.
-DIGITS = Act("digits", steps=320, batch_size=48, pace=0.012, deadline="4m", dataset_size=1500)
+# than two; the sizes of the batches keep what has to be computed small beside it. The deadline of
+# the first leaves room for the second, and is close enough that the first needs its own slots.
+DIGITS = Act("digits", steps=320, batch_size=48, pace=0.012, deadline="140s", dataset_size=1500)
 # The second is bounded: new here, it would be measured on all slots that the first can do without
 # for a while, and that may be all four.
 CHAR_GPT = Act("char_gpt", steps=50, batch_size=16, pace=0.03, deadline="90s", max_gpus=2)
@@ -96,6 +97,8 @@ class Story:
             "Each model also sleeps some milliseconds per sample: a stand-in accelerator, so that",
             "more workers are faster even here. Data, gradients and rescaling are real.",
         )
+        for command in self._stage.open():
+            self._view.note(f"$ {command}", style="cyan")
         with self._view.live():
             say("The first job is new here: its speed is measured, then it gets all four slots.")
             self._launch(DIGITS)

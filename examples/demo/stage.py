@@ -31,7 +31,11 @@ LONGEST_FOLDER = 60
 END_SECONDS = 45.0
 """How long an interrupted eflaunch may take to end its job and what it started."""
 LEAVE_SECONDS = 20.0
-"""How long what eflaunch started may take to end after the last job."""
+"""How long coordinator and agent may take to end when they are told to."""
+JOIN_SECONDS = 90.0
+"""How long the agent may take to come up: it loads torch first."""
+PARTS = (["coordinator"], ["agent", "--slots", str(SLOTS)])
+"""What eflaunch would start by itself; started first, jobs do not wait for torch to be loaded."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Act:
         """The words of eflaunch's command line before the script."""
         most = [] if self.max_gpus is None else ["--max-gpus", str(self.max_gpus)]
         name = [] if self.name == self.script else ["--name", self.name]
-        return ["--slots", str(SLOTS), "--deadline", self.deadline, *most, *name]
+        return ["--deadline", self.deadline, *most, *name]
 
     @property
     def words(self) -> list[str]:
@@ -89,6 +93,7 @@ class Stage:
         self._home = make_home(folder / "home")
         self._say = say
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._parts: list[subprocess.Popen[bytes]] = []
         url = f"file://{store_folder(self._home)}"
         self._cluster = Cluster(self._home, url)
         own = {name: value for name, value in os.environ.items() if not name.startswith("EFLIB_")}
@@ -117,20 +122,27 @@ class Stage:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    def open(self) -> list[str]:
+        """Start a coordinator and an agent; return the commands as a person would type them.
+
+        Raises:
+            TimeoutError: The agent does not come up.
+        """
+        for words in PARTS:
+            module = ["eflib.launcher.efctl", *words]
+            self._parts.append(self._start(module, self._folder / f"{words[0]}.txt"))
+        end = time.monotonic() + JOIN_SECONDS
+        while not self._cluster.nodes():
+            if time.monotonic() > end or any(one.poll() is not None for one in self._parts):
+                raise TimeoutError((self._folder / "agent.txt").read_text(errors="replace"))
+            time.sleep(0.1)
+        return [shlex.join(["efctl", *words, "&"]).replace("'&'", "&") for words in PARTS]
+
     def launch(self, act: Act) -> str:
         """Start eflaunch in the background; return the command as a person would type it."""
         self.launched[act.name] = time.time()
-        audit = ["--audit", str(self._audit_folder(act))]
-        with self._output(act).open("wb") as output:
-            self._processes[act.name] = subprocess.Popen(
-                [sys.executable, "-m", "eflib.launcher", *act.options, *act.words, *audit],
-                cwd=ROOT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
-            )
+        words = [*act.options, *act.words, "--audit", str(self._audit_folder(act))]
+        self._processes[act.name] = self._start(["eflib.launcher", *words], self._output(act))
         return shlex.join(["eflaunch", *act.options, *act.words])
 
     def jobs(self) -> dict[str, Document]:
@@ -160,6 +172,18 @@ class Stage:
     def _output(self, act: Act) -> Path:
         return self._folder / f"{act.name}.txt"
 
+    def _start(self, module: list[str], output: Path) -> subprocess.Popen[bytes]:
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", *module],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # Ctrl-C reaches us alone; we pass it on once
+            )
+
     def _interrupt_commands(self) -> None:
         running = [one for one in self._processes.values() if one.poll() is None]
         if running:
@@ -175,7 +199,9 @@ class Stage:
                 process.wait()
 
     def _end_leftovers(self) -> None:
-        """Wait for what eflaunch started to end by itself; count and kill what does not."""
+        """Tell agent and coordinator to end; count and kill what is left after a while."""
+        for part in reversed(self._parts):
+            part.send_signal(signal.SIGTERM)
         end = time.monotonic() + LEAVE_SECONDS
         while (found := self._ours()) and time.monotonic() < end:
             time.sleep(0.2)
@@ -183,6 +209,8 @@ class Stage:
         for process in found:
             process.kill()
         psutil.wait_procs(found, timeout=10)
+        for part in self._parts:
+            part.wait()
 
     def _ours(self) -> list[psutil.Process]:
         """Return the processes that have the demo's home in their environment."""
