@@ -143,7 +143,7 @@ class ControlPlane:
         peers = [one for one in job.members.target if one.node == seat.gpu.node]
         newest = job.members.newest
         host, port = newest.master_addr, newest.master_port
-        if not host:
+        if (host, port) not in map(self._endpoint, self.nodes):  # none yet, or its node is gone
             host, port = self._endpoint(seat.gpu.node)
         return WorkerAssignment(
             worker=seat.worker,

@@ -16,7 +16,7 @@ def lend(book: Book, job_id: str, max_gpus: int, seconds: float, commands: list[
     if max_gpus < 1 or seconds <= 0:
         commands.append(ProfilingDenied(job_id, f"{max_gpus} GPUs for {seconds:g} s are none"))
         return
-    exponent = min(max_gpus, max(book.cluster.num_gpus, 1)).bit_length() - 1
+    exponent = min(max_gpus, _sparable(book)).bit_length() - 1
     while exponent >= 0:
         for mask in _choices(book, exponent, seconds):
             book.loans[job_id] = Loan(mask, book.now + seconds)
@@ -30,6 +30,13 @@ def lend(book: Book, job_id: str, max_gpus: int, seconds: float, commands: list[
     commands.append(
         ProfilingDenied(job_id, "every GPU is needed to keep a promise, lent or pinned")
     )
+
+
+def _sparable(book: Book) -> int:
+    """Return how many GPUs leave one to each job that runs: measuring shall pause nobody."""
+    lent = sum(loan.mask.bit_count() for loan in book.loans.values())
+    running = sum(1 for job in book.jobs.values() if job.mask)
+    return max(book.cluster.num_gpus - lent - running, 1)
 
 
 def _choices(book: Book, exponent: int, seconds: float) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,8 @@ class ElasticSession(Session):
         )
         self._reporter.start()
         # Connecting can take seconds (torch looks the peer's name up): nobody waits for it here.
-        self._keeper.connect(worker.master_addr, worker.master_port)
+        with suppress(RuntimeError):  # that node may be gone: the generation says who is there
+            self._keeper.connect(worker.master_addr, worker.master_port)
         generation = self._membership.join(announce)
         self._boundary = time.perf_counter()
         self._enter(generation, before=0)

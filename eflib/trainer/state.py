@@ -54,6 +54,10 @@ class TrainingState:
         tensors.update(self._model.named_buffers())
         return tensors
 
+    def buffers(self) -> list[torch.Tensor]:
+        """Return the model's buffers, each once, in a fixed order."""
+        return [buffer for _, buffer in self._model.named_buffers()]
+
     def capture(self) -> tuple[str, list[torch.Tensor]]:
         """Return the whole state flattened; the model's tensors come first, without a copy."""
         tree = {

@@ -55,14 +55,18 @@ def exchange_standings(state: TrainingState, *, has_state: bool) -> list[Standin
 
 
 def send_state(state: TrainingState, standings: list[Standing]) -> int:
-    """Give the source's state to the ranks that lack it; return the bytes that were sent."""
+    """Give the source's state to the ranks that lack it; return the bytes that were sent.
+
+    Buffers go to all: between rescales each rank's BatchNorm statistics are of its own samples, as
+    under DistributedDataParallel, and from here on all hold the source's.
+    """
     source = choose_source(standings)
     best = standings[source]
     world = len(standings)
     if world == 1 or all(
         one.has_state and one.global_step == best.global_step for one in standings
     ):
-        return 0
+        return 0 if world == 1 else _broadcast_tensors(state.buffers(), source)
     rank = dist.get_rank()
     skeleton, tensors = state.capture()
     specs = "\n".join(_spec(tensor) for tensor in tensors)
