@@ -148,14 +148,14 @@ def test_a_pin_that_endangers_only_its_own_promise_is_told():
     assert kinds(cluster.handle(SizePinned("a", 1))) == ["PromiseBroken"]
 
 
-def test_profiling_shrinks_a_running_job_to_what_its_promise_needs():
+def test_profiling_shrinks_a_running_job_and_leaves_it_a_gpu():
     cluster = Watched(4)
     cluster.submit("a", 100, deadline=200.0)
     assert cluster.holds("a") == 4
     commands = cluster.handle(ProfilingRequested("new", 4, 20.0))
     granted = next(c for c in commands if isinstance(c, ProfilingGranted))
-    assert len(granted.gpus) == 4
-    assert cluster.holds("a") == 0
+    assert len(granted.gpus) == 2
+    assert cluster.holds("a") == 2
     cluster.handle(ProfilingEnded("new"), 5.0)
     assert cluster.holds("a") == 4
 

@@ -109,7 +109,7 @@ def test_the_state_of_the_furthest_goes_to_who_lacks_it(ranks, case, source):
 
 
 @pytest.mark.processes
-def test_equal_standings_send_nothing(ranks):
+def test_equal_standings_send_buffers_alone_and_end_alike(ranks):
     assert of_all(ranks, "nothing to send") == [0, 0]
 
 
