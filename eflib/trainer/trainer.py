@@ -20,7 +20,7 @@ from eflib.trainer.batches import to_device
 from eflib.trainer.conductor import LeftError
 from eflib.trainer.loader import BlockLoader
 from eflib.trainer.position import CARRY, DataPlan, rank_blocks
-from eflib.trainer.reduction import GradientReducer
+from eflib.trainer.reduction import GradientReducer, unread
 from eflib.trainer.session import Session
 from eflib.trainer.state import Stateful, TrainingState
 
@@ -266,9 +266,11 @@ class ElasticTrainer:
             total, count = loss * (self._block.size / self._step_size), 0.0
         if self._block != self._blocks[0]:
             self._reducer.take_up()
+        if self._is_last:
+            self._reducer.arm(world_size=self.world_size)
         self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-        self._control[LOSS] += float(total.detach())
-        self._control[COUNT] += float(count)
+        self._control[LOSS] += unread(total)
+        self._control[COUNT] += unread(count)
         if self._is_last:
             self._commit()
         else:
@@ -362,7 +364,7 @@ class ElasticTrainer:
         self._weighted = False
         self._step_size = 1
         self._blocks: tuple[Block, ...] = ()
-        self._control = [0.0] * NUM_CONTROL
+        self._control: list[Any] = [0.0] * NUM_CONTROL
 
     def _begin_step(self, blocks: tuple[Block, ...]) -> None:
         self._reset_step()

@@ -3,11 +3,14 @@
 import os
 from contextlib import contextmanager
 from datetime import timedelta
+from unittest import mock
 
 import torch
 import torch.distributed as dist
+from torch.utils.checkpoint import checkpoint
 
 from eflib.errors import StateMismatchError
+from eflib.trainer import reduction
 from eflib.trainer.digest import digest
 from eflib.trainer.state import TrainingState
 from eflib.trainer.transfer import compare_digests, exchange_standings, send_state
@@ -67,6 +70,34 @@ class Mixed(torch.nn.Module):
         return self.third(hidden.bfloat16()).double()
 
 
+class Rebuilt(torch.nn.Module):
+    """One layer in two parts that the backward pass computes again: it gets two gradients."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.last = torch.nn.Linear(3, 1).double()
+        self.shared = torch.nn.Linear(3, 3).double()
+
+    def forward(self, x):
+        x = x.requires_grad_()
+        for _ in range(2):
+            x = checkpoint(self.shared, x, use_reentrant=True).tanh()
+        return self.last(x)
+
+
+class OneSided(torch.nn.Module):
+    """Which layers a rank uses depends on its samples."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.left, self.right, self.never = (torch.nn.Linear(3, 1).double() for _ in range(3))
+
+    def forward(self, x):
+        return (self.left if x[0, 0] > 0 else self.right)(x)
+
+
 def plain_model():
     torch.manual_seed(0)
     layers = [torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)]
@@ -87,8 +118,16 @@ TRAININGS = {
     "short last batch": {"global_batch_size": 7, "epoch_end": "short", "max_epochs": 3},
     "clipped": {"global_batch_size": 5, "max_grad_norm": 0.01},
 }
-MODELS = {"mixed dtypes": Mixed}
+MODELS = {"mixed dtypes": Mixed, "computed again": Rebuilt, "one-sided": OneSided}
 TRAININGS["mixed dtypes"] = {"global_batch_size": 6}
+SMALL_BUCKETS = {
+    "many buckets": {"global_batch_size": 7},
+    "many buckets, micro-batches": {"global_batch_size": 8, "max_microbatch_size": 3},
+    "many buckets, a rank without samples": {"global_batch_size": 1},
+    "one-sided": {"global_batch_size": 6, "max_microbatch_size": 1},
+    "computed again": {"global_batch_size": 6},
+}
+TRAININGS |= SMALL_BUCKETS
 
 
 def train(name):
@@ -99,6 +138,20 @@ def train(name):
     recorder = Recorder()
     settings = {"callbacks": [recorder], **TRAININGS[name]}
     trainer = a_trainer(model, optimizer=optimizer, dataset=Points(23), **settings)
+    size = 64 if name in SMALL_BUCKETS else reduction.BUCKET_BYTES
+    with mock.patch.multiple(reduction, BUCKET_BYTES=size, FIRST_BUCKET_BYTES=size):
+        run(trainer, name)
+    return {
+        "weights": [one.detach().clone() for one in model.parameters()],
+        "losses": recorder.losses,
+        "samples": recorder.samples,
+        "world": (trainer.rank, trainer.world_size),
+    }
+
+
+def run(trainer, name):
+    """Train to the end."""
+    model, optimizer = trainer.model, trainer.optimizer
     if name == "uneven shares":
         for inputs, targets in trainer:  # a habit of loops: it must take nothing away
             loss = torch.nn.functional.mse_loss(model(inputs), targets)
@@ -106,12 +159,6 @@ def train(name):
             trainer.step(loss)
     else:
         trainer.fit()
-    return {
-        "weights": [one.detach().clone() for one in model.parameters()],
-        "losses": recorder.losses,
-        "samples": recorder.samples,
-        "world": (trainer.rank, trainer.world_size),
-    }
 
 
 def stop_on_one_rank(rank):

@@ -1,0 +1,180 @@
+"""Gradients are sent in buckets while the backward pass goes on, in one order on all ranks."""
+
+import pytest
+import torch
+
+from eflib.trainer import reduction
+from eflib.trainer.reduction import GradientReducer
+
+
+class Line:
+    """Stands for the group: a world of two whose other rank sends the same."""
+
+    def __init__(self, breaks_at=99):
+        self.sent, self.breaks_at = [], breaks_at
+
+    def all_reduce(self, flat, *, async_op=False):
+        if len(self.sent) == self.breaks_at:
+            raise RuntimeError("the peer has closed the connection")
+        self.sent.append(flat)
+        if not async_op:
+            flat.mul_(2)
+        return self.Work(flat)
+
+    class Work:
+        def __init__(self, flat):
+            self.wait = lambda: flat.mul_(2)
+
+
+@pytest.fixture
+def line(monkeypatch):
+    found = Line()
+    monkeypatch.setattr(reduction.dist, "all_reduce", found.all_reduce)
+    for name in ("BUCKET_BYTES", "FIRST_BUCKET_BYTES"):
+        monkeypatch.setattr(reduction, name, 16)
+    return found
+
+
+def three_layers():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(*(torch.nn.Linear(2, 2, bias=False) for _ in range(3)))
+
+
+def loss_of(model):
+    return model(torch.ones(1, 2)).sum()
+
+
+def expected(model, factor):
+    wanted = torch.autograd.grad(loss_of(model), list(model.parameters()))
+    return [factor * one for one in wanted]
+
+
+def gradients(model):
+    return [one.grad.clone() for one in model.parameters()]
+
+
+def assert_close(found, wanted):
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_buckets_are_on_their_way_before_the_backward_pass_ends(line):
+    model = three_layers()
+    reducer = GradientReducer(model.parameters(), num_control=2)
+    before = []
+    first = model[0].weight
+    first.register_hook(lambda _: before.append(len(line.sent)))
+
+    reducer.zero()
+    loss = loss_of(model)
+    reducer.arm(world_size=2)
+    loss.backward()
+
+    assert before == [2]
+    assert len(line.sent) == 2
+    assert reducer.reduce([1.0, 0.5], world_size=2) == [2.0, 1.0]
+    assert len(line.sent) == 3
+    assert_close(gradients(model), expected(model, 2))
+
+
+def test_an_unused_layer_holds_back_what_is_behind_it_in_the_order(line):
+    model = three_layers()
+    unused = torch.nn.Linear(2, 2, bias=False)
+    parameters = [*model[:2].parameters(), *unused.parameters(), *model[2:].parameters()]
+    reducer = GradientReducer(parameters, num_control=1)
+
+    reducer.zero()
+    reducer.arm(world_size=2)
+    loss_of(model).backward()
+
+    assert len(line.sent) == 1
+    reducer.reduce([0.0], world_size=2)
+    assert [flat.numel() for flat in line.sent] == [4, 4, 4, 6]
+    assert torch.equal(unused.weight.grad, torch.zeros(2, 2))
+    assert_close(gradients(model), expected(model, 2))
+
+
+def test_a_step_that_broke_off_begins_again_without_sending_anything_twice(line):
+    model = three_layers()
+    reducer = GradientReducer(model.parameters(), num_control=1)
+
+    def out_of_memory(_):
+        raise RuntimeError("out of memory")
+
+    reducer.zero()
+    fault = model[0].weight.register_hook(out_of_memory)
+    reducer.arm(world_size=2)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        loss_of(model).backward()
+    fault.remove()
+    assert len(line.sent) == 2
+
+    reducer.zero()
+    (loss_of(model) / 2).backward()  # now in two parts
+    reducer.put_away()
+    reducer.take_up()
+    reducer.arm(world_size=2)
+    (loss_of(model) / 2).backward()
+    reducer.reduce([0.0], world_size=2)
+
+    assert len(line.sent) == 3
+    assert_close(gradients(model), expected(model, 2))
+
+
+def test_a_peer_that_is_gone_in_the_backward_pass_is_reported_after_it(line):
+    line.breaks_at = 1
+    model = three_layers()
+    reducer = GradientReducer(model.parameters(), num_control=1)
+
+    reducer.zero()
+    reducer.arm(world_size=2)
+    loss_of(model).backward()
+    with pytest.raises(RuntimeError, match="closed the connection"):
+        reducer.reduce([0.0], world_size=2)
+
+    line.breaks_at, line.sent = 99, []
+    reducer.zero()
+    reducer.arm(world_size=2)
+    loss_of(model).backward()
+    reducer.reduce([0.0], world_size=2)
+    assert len(line.sent) == 3
+    assert_close(gradients(model), expected(model, 2))
+
+
+def test_gradients_put_elsewhere_and_earlier_micro_batches_are_all_summed(line):
+    model = three_layers()
+    reducer = GradientReducer(model.parameters(), num_control=1)
+
+    reducer.zero()
+    loss_of(model).backward()
+    reducer.put_away()
+    model.zero_grad()
+    reducer.take_up()
+    model[1].weight.grad = model[1].weight.grad.clone()
+    reducer.arm(world_size=2)
+    loss_of(model).backward()
+    reducer.reduce([0.0], world_size=2)
+
+    assert_close(gradients(model), expected(model, 4))
+
+
+def test_one_rank_alone_sends_nothing_and_has_zeros_for_what_was_not_used(line):
+    model, unused = three_layers(), torch.nn.Parameter(torch.ones(2))
+    reducer = GradientReducer([*model.parameters(), unused], num_control=2)
+
+    reducer.zero()
+    reducer.arm(world_size=1)
+    loss_of(model).backward()
+
+    assert reducer.reduce([3.0, torch.tensor(4.0)], world_size=1) == [3.0, 4.0]
+    assert line.sent == []
+    assert torch.equal(unused.grad, torch.zeros(2))
+    assert_close(gradients(model), expected(model, 1))
+
+
+def test_control_numbers_ride_beside_parameters_that_cannot_carry_them(line):
+    half = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+    reducer = GradientReducer([half], num_control=2)
+
+    reducer.zero()
+    assert reducer.reduce([70001.0, torch.tensor(0.5)], world_size=2) == [140002.0, 1.0]
