@@ -1,6 +1,7 @@
 # make demo    two jobs with deadlines share four CPU slots, in about two minutes
 # make test    every test, those of real processes included
 # make check   linters, types, borders between the parts, and the quick tests
+# make docs    the documentation site, into site/; a warning fails it
 # make clean   remove what the others made
 #
 # The first of them makes .venv and installs into it. Settings, on the command line or exported:
@@ -16,12 +17,13 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.eflib-installed
+DOCS_READY := $(VENV)/.eflib-docs-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off
 FAST := $(wildcard tests/unit tests/properties)
 # Processes under test get one thread each, or they crowd out one another on a small machine.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check lint fast-test slow-test clean help
+.PHONY: demo test check lint fast-test slow-test docs clean help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -46,8 +48,13 @@ fast-test: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# The variable silences a notice of mkdocs-material about the time after mkdocs 1.
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "== the site is in site/: open site/index.html"
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -61,4 +68,9 @@ $(READY): setup.py pyproject.toml | $(BIN)/python
 	@echo "== installing eflib and what its tests need into $(VENV)"
 	@$(BIN)/python -c 'import torch' 2>/dev/null || { set -x; $(PIP) $(TORCH); }
 	$(PIP) -e '.[test,lint,examples,plot,simulator]'
+	@touch $@
+
+$(DOCS_READY): $(READY)
+	@echo "== installing what the documentation needs into $(VENV)"
+	$(PIP) -e '.[docs]'
 	@touch $@

@@ -62,6 +62,12 @@ setup(
             "scipy>=1.11",
             "setuptools>=70.1",  # builds the wheel under test without a network
         ],
+        "docs": [
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.5,<10",
+            "mkdocstrings>=0.28,<2",
+            "mkdocstrings-python>=1.16,<3",
+        ],
         "lint": [
             "ruff==0.17.5",
             "mypy==2.4.1",

@@ -1,6 +1,8 @@
 """What the documentation says of the code is held against the code."""
 
 import ast
+import dataclasses
+import importlib
 import inspect
 import json
 import re
@@ -9,13 +11,19 @@ from pathlib import Path
 import pytest
 
 from eflib import ElasticTrainer, errors
+from eflib.coordinator.coordinator import SETTINGS
 from eflib.launcher.commands import COMMANDS
+from eflib.scheduling import SchedulerSettings
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PARTS = ("eflib", "launcher", "models", "profiles")
 # A worker's own copies of an option's variable are made up of its name.
 OPTION_VARIABLES = {"EFLIB_DEADLINE"}
+
+
+def page_id(file):
+    return file.relative_to(ROOT).as_posix()
 
 
 def page(name):
@@ -83,18 +91,43 @@ def test_every_environment_variable_is_described():
     assert described == known | OPTION_VARIABLES
 
 
+def test_every_setting_of_the_scheduler_is_described_with_its_values():
+    rows = re.findall(r"^\| `(\w+)` \| ([\w.]+) \| ([\w.]+) \|", page("settings.md"), re.M)
+    names = [one.name for one in dataclasses.fields(SchedulerSettings)]
+
+    assert rows == [
+        (name, str(getattr(SchedulerSettings(), name)), str(getattr(SETTINGS, name)))
+        for name in names
+    ]
+
+
+def error_classes():
+    """Return all of eflib's own errors; their modules are found by their text and loaded."""
+    for file in sources():
+        if re.search(r"^    code = ", file.read_text(encoding="utf-8"), re.M):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            names = parts if parts[0] == "eflib" else ("eflib", *parts)
+            importlib.import_module(".".join(names).removesuffix(".__init__"))
+    found = [errors.EflibError]
+    for one in found:
+        found += [sub for sub in one.__subclasses__() if sub.__module__.startswith("eflib")]
+    return found
+
+
 def test_every_error_is_described_with_its_exit_code():
-    rows = re.findall(r"^\| (\d+) \|[^|]*\| ([^|]*)\|", page("settings.md"), re.M)
+    rows = re.findall(r"^\| (\d+) \|[^|]*\| ([^|]*)\|", page("exit-codes.md"), re.M)
     described = {
         code: int(status) for status, codes in rows for code in re.findall("`(.*?)`", codes)
     }
-    known = {
-        one.code: one.exit_status
-        for one in vars(errors).values()
-        if inspect.isclass(one) and issubclass(one, errors.EflibError)
+    section = page("exit-codes.md").split("## The errors")[1].split("##")[0]
+    explained = {
+        code
+        for cell in re.findall(r"^\| (`[^|]*`) \|", section, re.M)
+        for code in re.findall("`(.*?)`", cell)
     }
 
-    assert described == known
+    assert described == {one.code: one.exit_status for one in error_classes()}
+    assert explained == set(described)
 
 
 def test_every_command_of_efctl_is_in_the_readme():
@@ -110,15 +143,45 @@ def test_the_readme_says_what_this_is_and_how_to_try_it_in_its_first_lines():
         assert words in head
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
+def anchors(file):
+    """Return the anchors of a page, as GitHub and mkdocs make them of its headings."""
+    text = re.sub(r"^```.*?^```", "", file.read_text(encoding="utf-8"), flags=re.M | re.S)
+    found = set()
+    for heading in re.findall(r"^#+ (.*)$", text, re.M):
+        words = re.sub(r"[^\w\s-]", "", heading.replace("`", "")).strip().lower()
+        found.add(re.sub(r"\s+", "-", words))
+    return found
+
+
+def broken(file):
+    """Return the links of a page that lead nowhere: no such file, or no such heading in it."""
+    text = re.sub(r"^```.*?^```", "", file.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        other = (file.parent / name).resolve() if name else file
+        if not other.exists() or (anchor and anchor not in anchors(other)):
+            yield target
+
+
+@pytest.mark.parametrize("file", PAGES, ids=page_id)
 def test_links_lead_somewhere(file):
-    text = file.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text)
-
-    assert [target for target in targets if not (file.parent / target).exists()] == []
+    assert list(broken(file)) == []
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
+def test_every_page_is_in_the_navigation_of_the_site():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:")[1]
+    pages = {file.relative_to(ROOT / "docs").as_posix() for file in PAGES if file.parent != ROOT}
+
+    assert set(re.findall(r": ([\w/-]+\.md)$", navigation, re.M)) == pages | {"changelog.md"}
+
+
+def test_every_command_has_its_help_on_the_page_of_commands():
+    placed = re.findall(r"<!-- help: ([\w ]+) -->", page("commands.md"))
+
+    assert sorted(placed) == sorted(["eflaunch", "efctl", *(f"efctl {name}" for name in COMMANDS)])
+
+
+@pytest.mark.parametrize("file", PAGES, ids=page_id)
 def test_files_that_are_named_exist(file):
     text = re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.S)
     named = re.findall(r"`((?:eflib|launcher|models|profiles|tests|docs|examples)/[\w./-]+)`", text)
@@ -126,7 +189,7 @@ def test_files_that_are_named_exist(file):
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", PAGES, ids=page_id)
 def test_python_and_json_in_the_pages_can_be_read(file):
     for kind, code in re.findall(r"^```(python|json)\n(.*?)^```", file.read_text(), re.M | re.S):
         if kind == "python":
