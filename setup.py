@@ -60,6 +60,7 @@ setup(
             "scikit-learn>=1.4",
             "matplotlib>=3.8",
             "scipy>=1.11",
+            "transformers>=4.56",  # models are held against it
             "setuptools>=70.1",  # builds the wheel under test without a network
         ],
         "docs": [

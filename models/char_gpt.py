@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eflib.models.task import TaskModel
+
 INITIAL_STD = 0.02  # GPT-2's standard deviation of initial weights
 
 
@@ -41,7 +43,7 @@ class Block(nn.Module):
         return after
 
 
-class CharGPT(nn.Module):
+class CharGPT(TaskModel):
     """Predict each next character of a text; about 240,000 parameters as it stands.
 
     The output layer shares its weights with the character embedding, as in GPT-2.
@@ -87,6 +89,18 @@ class CharGPT(nn.Module):
         places_t = torch.arange(tokens_bt.shape[1], device=tokens_bt.device)
         x_btd = self.characters(tokens_bt) + self.positions(places_t)
         return functional.linear(self.norm(self.blocks(x_btd)), self.characters.weight)
+
+    def example(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return random texts ``(B, T)``, and the same one character further on."""
+        shape = (batch_size, self.context + 1)
+        text = torch.randint(self.characters.num_embeddings, shape, generator=generator)
+        return text[:, :-1], text[:, 1:]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the next characters."""
+        return functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
 
 
 def _initialise(module: nn.Module) -> None:

@@ -3,11 +3,13 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eflib.models.task import ImageClassifier
+
 NUM_CLASSES = 10
 IMAGE_SIDE = 8
 
 
-class DigitsCNN(nn.Module):
+class DigitsCNN(ImageClassifier):
     """Two convolutions, one pooling and two linear layers: about 38,000 parameters.
 
     It has no BatchNorm and no dropout, so its numbers depend on nothing but parameters and batch.
@@ -19,7 +21,7 @@ class DigitsCNN(nn.Module):
     """
 
     def __init__(self, width: int = 16, hidden: int = 64, num_classes: int = NUM_CLASSES) -> None:
-        super().__init__()
+        super().__init__((1, IMAGE_SIDE, IMAGE_SIDE), num_classes)
         self.conv1 = nn.Conv2d(1, width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(width, 2 * width, kernel_size=3, padding=1)
         self.fc1 = nn.Linear(2 * width * (IMAGE_SIDE // 2) ** 2, hidden)

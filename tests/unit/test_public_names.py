@@ -12,7 +12,22 @@ PACKAGES = sorted(f"eflib.{path.parent.name}" for path in (ROOT / "eflib").glob(
 # What a user's script may rely on. Adding a name is a decision; removing one breaks somebody.
 PUBLIC = {
     "eflib": ["ElasticTrainer", "__version__"],
-    "eflib.models": ["NAMES", "CharGPT", "DigitsCNN", "Paced", "build"],
+    "eflib.models": [
+        "GPT2",
+        "NAMES",
+        "VGG",
+        "Bert",
+        "BertClassifier",
+        "CharGPT",
+        "DeepSpeech2",
+        "DigitsCNN",
+        "Inception",
+        "Paced",
+        "ResNet",
+        "Samples",
+        "TaskModel",
+        "build",
+    ],
     "eflib.profiles": [
         "Profile",
         "available",
