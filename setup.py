@@ -56,6 +56,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",  # the tests on all cores
             "hypothesis>=6.100",
             "scikit-learn>=1.4",
             "matplotlib>=3.8",

@@ -112,13 +112,18 @@ def end_all(find: Callable[[], Family], *, seconds: float) -> list[int]:
 
 
 def end_tagged(tag: str, *, seconds: float, known: Callable[[], Family] = list) -> list[int]:
-    """Kill all that carries an agent's tag, all that ``known`` returns, and their descendants."""
+    """Kill all that carries an agent's tag, all that ``known`` returns, and their descendants.
+
+    The tracker of this process's living parent is left out: it ends with the parent, not before.
+    """
+    parent = os.getppid()
 
     def find() -> Family:
         roots = [*tagged(tag), *known()]
         below = descendants(process.pid for process in roots)
         mine = os.getpid()
-        return [process for process in {*roots, *below} if process.pid != mine]
+        family = [process for process in {*roots, *below} if process.pid != mine]
+        return [one for one in family if not (os.getppid() == parent and _tracks(one, parent))]
 
     return end_all(find, seconds=seconds)
 
@@ -126,6 +131,12 @@ def end_tagged(tag: str, *, seconds: float, known: Callable[[], Family] = list) 
 def is_tracker(process: psutil.Process) -> bool:
     """Tell whether a process is a resource tracker of multiprocessing."""
     return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
+
+
+def _tracks(process: psutil.Process, parent: int) -> bool:
+    with suppress(psutil.Error):
+        return process.ppid() == parent and is_tracker(process)
+    return False
 
 
 def signal_group(leader: int, number: signal.Signals) -> bool:

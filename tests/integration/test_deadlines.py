@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 CURVE = '{"model": "paced", "points": {"1": 15, "2": 28, "4": 48}}'
 
 
+@pytest.mark.alone
 def test_two_jobs_share_a_third_is_refused_and_its_offer_is_kept(cluster, tmp_path):
     (tmp_path / "curve.json").write_text(CURVE)
     cluster.start(slots=4)
