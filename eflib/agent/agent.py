@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
+from eflib.agent import events
 from eflib.agent import roster as acts
 from eflib.agent.cluster import OutageError
 from eflib.agent.exits import Exit
@@ -156,6 +157,7 @@ class Agent:
     def _report(self, worker: str, end: Exit) -> None:
         message = end.as_message(self._known[worker], self._parts.node.name)
         self._parts.cluster.report_exit(message)
+        events.worker_ended(self._known[worker], self._parts.node.name, end)
         _log.info("worker %s ended: %s", worker, end.message or "done")
 
     def _assigned(self) -> list[str] | None:
@@ -194,6 +196,7 @@ class Agent:
             self._report(worker, Exit(None, None, f"cannot start: {error}"))
         else:
             parts.cluster.report_start(entry, pid)
+            events.worker_started(entry, parts.node.name, pid)
 
     def _report_lost(self, worker: str) -> None:
         if not self._parts.cluster.has_exit(self._known[worker]["job"], worker):
