@@ -64,6 +64,13 @@ def check_numbers(*, num_workers: int, max_microbatch_size: int | None, precisio
         raise UsageError(f"precision is {precision!r}", hint=f"choose from {', '.join(AUTOCAST)}")
 
 
+def least_share(model: torch.nn.Module) -> int:
+    """Return how many samples a rank should hold at least: BatchNorm cannot train on one."""
+    normalised = torch.nn.modules.batchnorm._BatchNorm
+    own = [one for one in model.modules() if isinstance(one, normalised)]
+    return 2 if any(not isinstance(one, torch.nn.SyncBatchNorm) for one in own) else 1
+
+
 def dataset_size(dataset: Any) -> int:  # noqa: ANN401 - a user's class
     """Return ``len(dataset)``."""
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):

@@ -1,4 +1,4 @@
-"""Fetches a rank's micro-batches: in this process, or ahead of time in DataLoader workers."""
+"""Fetches a rank's micro-batches: in this process, or ahead of time in DataLoader processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from eflib.trainer.position import rank_blocks
-from eflib.trainer.randomness import seed_block
+from eflib.trainer.randomness import seed_block, seed_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,8 +19,9 @@ class BlockLoader:
     """Gives the batch of a block; blocks are asked for in the order of the plan.
 
     With ``num_workers`` above 0, DataLoader's processes fetch ahead along the plan for this rank
-    and world size. ``restart`` throws away whatever they prefetched: the position is a count of
-    committed steps, so nothing that was fetched and not used is lost.
+    and world size. They stay over a rescale: ``restart`` turns them to the new share, and what they
+    had fetched for the old one is thrown away as it arrives. The position is a count of committed
+    steps, so nothing that was fetched and not used is lost.
 
     Args:
         dataset: Map-style data set.
@@ -28,6 +29,7 @@ class BlockLoader:
         collate_fn: Makes a batch of a list of samples; None for torch's default.
         num_workers: DataLoader processes; 0 fetches in this process.
         max_size: Most samples of one forward pass, or None.
+        least: Fewest samples that a rank should hold, as in ``position.share``.
     """
 
     def __init__(
@@ -38,40 +40,85 @@ class BlockLoader:
         collate_fn: Callable[[list[Any]], Any] | None,
         num_workers: int,
         max_size: int | None,
+        least: int = 1,
     ) -> None:
         self._dataset = dataset
         self._plan = plan
         self.collate = collate_fn or default_collate
         self._num_workers = num_workers
-        self._max_size = max_size
-        self._ahead: Iterator[Any] | None = None
+        self.max_size = max_size
+        self._least = least
+        self._place = (0, 1)
+        self._ahead = _Ahead(self)
+        self._arriving: Iterator[tuple[int, Block, Any]] | None = None
+        self._held: tuple[int, Block, Any] | None = None  # came before it was asked for
 
     def restart(self, step: int, last_step: int | None, rank: int, world_size: int) -> None:
-        """Begin anew at ``step`` for a rank of a world of this size."""
-        self.close()
-        if self._num_workers:
-            sampler = _Ahead(self._plan, step, last_step, rank, world_size, self._max_size)
-            self._ahead = iter(
-                DataLoader(
-                    _Seeded(self._dataset, self._plan.seed),
-                    batch_sampler=sampler,  # type: ignore[arg-type]  # _Seeded takes what it gives
-                    num_workers=self._num_workers,
-                    collate_fn=self.collate,
-                )
-            )
+        """Go on at ``step`` for a rank of a world of this size.
+
+        Args:
+            step: Which step is asked for next.
+            last_step: Where the run ends; None for no end.
+            rank: This worker's rank.
+            world_size: Number of workers.
+        """
+        self._place = (rank, world_size)
+        self._held = None
+        self._ahead.turn(step, last_step)
+
+    def blocks(self, step: int) -> tuple[Block, ...]:
+        """Return this rank's micro-batches of a global step."""
+        rank, world_size = self._place
+        return rank_blocks(self._plan.batch(step), rank, world_size, self.max_size, self._least)
 
     def fetch(self, block: Block) -> Any:  # noqa: ANN401 - whatever the collate function makes
         """Return the batch of the next block of this rank."""
+        found, batch = self._await(block) if self._num_workers else (False, None)
         seed_block(self._plan.seed, block)
-        if self._ahead is not None:
-            batch = next(self._ahead)
-            seed_block(self._plan.seed, block)  # DataLoader drew from the generator as well
-            return batch
-        return self.collate(_samples(self._dataset, self._plan.indices(block).tolist()))
+        if not found:
+            indices = self._plan.indices(block).tolist()
+            batch = self.collate(_samples(self._dataset, indices))
+        seed_forward(self._plan.seed, block)
+        return batch
 
     def close(self) -> None:
         """End the DataLoader's processes."""
-        self._ahead = None
+        self._arriving = self._held = None
+
+    def _await(self, block: Block) -> tuple[bool, Any]:
+        """Take what arrives until the block does; (False, None) if it was not fetched ahead."""
+        if self._arriving is None:
+            self._arriving = self._start()
+        wanted = (block.epoch, block.start)
+        while True:
+            arrived = self._held or next(self._arriving, None)
+            self._held = None
+            if arrived is None:  # all was fetched up to the last step
+                self._arriving = self._start() if self._ahead.has_more else None
+                if self._arriving is None:
+                    return False, None
+                continue
+            turn, found, batch = arrived
+            if found == block:
+                return True, batch
+            if turn == self._ahead.current and (found.epoch, found.start) > wanted:
+                self._held = arrived
+                return False, None
+
+    def _start(self) -> Iterator[tuple[int, Block, Any]]:
+        return iter(
+            DataLoader(
+                _Seeded(self._dataset, self._plan.seed),
+                batch_sampler=self._ahead,  # type: ignore[arg-type]  # _Seeded takes what it gives
+                num_workers=self._num_workers,
+                collate_fn=_Labelled(self.collate),  # type: ignore[arg-type]
+            )
+        )
+
+    def wanted(self, step: int) -> Iterator[tuple[Block, list[int]]]:
+        """Yield this rank's blocks of a step with their indices."""
+        for block in self.blocks(step):
+            yield block, self._plan.indices(block).tolist()
 
 
 def _samples(dataset: Any, indices: list[int]) -> Any:  # noqa: ANN401 - a user's class
@@ -86,35 +133,47 @@ class _Seeded(Dataset[Any]):
         self._dataset = dataset
         self._seed = seed
 
-    def __getitems__(self, wanted: tuple[Block, list[int]]) -> Any:  # noqa: ANN401 - a user's class
-        block, indices = wanted
+    def __getitems__(self, wanted: tuple[int, Block, list[int]]) -> Any:  # noqa: ANN401
+        turn, block, indices = wanted
         seed_block(self._seed, block)
-        return _samples(self._dataset, indices)
+        return turn, block, _samples(self._dataset, indices)
+
+
+class _Labelled:
+    """The collate function in a DataLoader's process; the batch keeps the name of its block."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, fetched: tuple[int, Block, Any]) -> tuple[int, Block, Any]:
+        turn, block, samples = fetched
+        return turn, block, self._collate(samples)
 
 
 class _Ahead:
-    """The blocks of one rank from a step on with their indices, as a batch sampler."""
+    """The blocks to fetch ahead, as a batch sampler that can be turned to another step."""
 
-    def __init__(
-        self,
-        plan: DataPlan,
-        step: int,
-        last_step: int | None,
-        rank: int,
-        world_size: int,
-        max_size: int | None,
-    ) -> None:
-        self._plan = plan
-        self._step = step
-        self._last_step = last_step
-        self._rank = rank
-        self._world_size = world_size
-        self._max_size = max_size
+    def __init__(self, loader: BlockLoader) -> None:
+        self._loader = loader
+        self._next = 0
+        self._last: int | None = None
+        self.current = 0
 
-    def __iter__(self) -> Iterator[tuple[Block, list[int]]]:
-        step = self._step
-        while self._last_step is None or step < self._last_step:
-            blocks = self._plan.batch(step)
-            for block in rank_blocks(blocks, self._rank, self._world_size, self._max_size):
-                yield block, self._plan.indices(block).tolist()
-            step += 1
+    @property
+    def has_more(self) -> bool:
+        """True when there are steps that were not fetched yet."""
+        return self._last is None or self._next < self._last
+
+    def turn(self, step: int, last_step: int | None) -> None:
+        """Go on at another step, or for another share."""
+        self._next, self._last = step, last_step
+        self.current += 1
+
+    def __iter__(self) -> Iterator[tuple[int, Block, list[int]]]:
+        while self.has_more:
+            turn = self.current
+            self._next += 1
+            for block, indices in self._loader.wanted(self._next - 1):
+                yield turn, block, indices
+                if turn != self.current:
+                    break

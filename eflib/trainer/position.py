@@ -15,6 +15,8 @@ import numpy as np
 from eflib.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 CARRY = "carry"  # a batch goes on into the next epoch: every step has exactly the global batch size
@@ -25,7 +27,11 @@ EPOCH_ENDS = (CARRY, SHORT, DROP)
 
 @dataclass(frozen=True)
 class Block:
-    """A run of one epoch's order: places ``start`` to ``stop`` (exclusive) of that epoch."""
+    """A run of samples: places ``start`` to ``stop`` (exclusive) of an epoch's order.
+
+    A block may go on past the end of its epoch: place ``num_samples`` is place 0 of the next one.
+    So what is left at the end of an epoch is no batch of its own, and no forward pass either.
+    """
 
     epoch: int
     start: int
@@ -89,36 +95,54 @@ class DataPlan:
             return -(-self.num_samples * num_epochs // self.global_batch_size)
         return int(self.steps_per_epoch) * num_epochs
 
-    def batch(self, step: int) -> tuple[Block, ...]:
-        """Return the samples of a global step, in order, as blocks of one epoch each.
+    def batch(self, step: int) -> Block:
+        """Return the samples of a global step; an empty block beyond the last epoch.
 
         Examples:
             >>> DataPlan(num_samples=10, global_batch_size=4).batch(2)
-            (Block(epoch=0, start=8, stop=10), Block(epoch=1, start=0, stop=2))
+            Block(epoch=0, start=8, stop=12)
         """
         if self.epoch_end != CARRY:
             epoch, within = divmod(step, int(self.steps_per_epoch))
             start = within * self.global_batch_size
-            return (Block(epoch, start, min(start + self.global_batch_size, self.num_samples)),)
-        blocks = []
+            return Block(epoch, start, min(start + self.global_batch_size, self.num_samples))
         first = step * self.global_batch_size
         end = first + self.global_batch_size
         if self.max_epochs is not None:
-            end = min(end, self.max_epochs * self.num_samples)
-        while first < end:
-            epoch, start = divmod(first, self.num_samples)
-            stop = min(self.num_samples, start + end - first)
-            blocks.append(Block(epoch, start, stop))
-            first += stop - start
-        return tuple(blocks)
+            end = max(first, min(end, self.max_epochs * self.num_samples))
+        epoch, start = divmod(first, self.num_samples)
+        return Block(epoch, start, start + end - first)
 
     def batch_size(self, step: int) -> int:
         """Return how many samples a global step has."""
-        return sum(block.size for block in self.batch(step))
+        return self.batch(step).size
 
     def indices(self, block: Block) -> NDArray[np.int64]:
         """Return the data set's indices of a block: shape ``(block.size,)``."""
-        return epoch_order(self.seed, block.epoch, self.num_samples)[block.start : block.stop]
+        runs = [
+            epoch_order(self.seed, epoch, self.num_samples)[start:stop]
+            for epoch, start, stop in self._runs(block)
+        ]
+        return runs[0] if len(runs) == 1 else np.concatenate([np.empty(0, np.int64), *runs])
+
+    def samples(self, block: Block) -> list[tuple[int, int]]:
+        """Return a block as pairs of epoch and data set index."""
+        return [
+            (epoch, index)
+            for epoch, start, stop in self._runs(block)
+            for index in epoch_order(self.seed, epoch, self.num_samples)[start:stop].tolist()
+        ]
+
+    def _runs(self, block: Block) -> Iterator[tuple[int, int, int]]:
+        """Split a block at the ends of epochs: (epoch, start, stop) each."""
+        epoch, start, left = block.epoch, block.start, block.size
+        while left:
+            beyond, start = divmod(start, self.num_samples)
+            epoch += beyond
+            size = min(left, self.num_samples - start)
+            yield epoch, start, start + size
+            start += size
+            left -= size
 
 
 @lru_cache(maxsize=3)
@@ -129,45 +153,45 @@ def epoch_order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
     return order
 
 
-def share(size: int, rank: int, world_size: int) -> tuple[int, int]:
+def share(size: int, rank: int, world_size: int, least: int = 1) -> tuple[int, int]:
     """Return the places of a batch that a rank holds: contiguous, sizes differ by at most one.
+
+    Args:
+        size: Samples of the batch.
+        rank: This worker's rank.
+        world_size: Number of workers.
+        least: Ranks that hold samples hold at least so many, if the batch has as many: when there
+            are too few for all ranks, the last ones hold none.
 
     Examples:
         >>> [share(10, rank, 3) for rank in range(3)]
         [(0, 4), (4, 7), (7, 10)]
+        >>> [share(5, rank, 3, least=2) for rank in range(3)]
+        [(0, 3), (3, 5), (5, 5)]
     """
-    small, larger = divmod(size, world_size)
-    start = rank * small + min(rank, larger)
-    return start, start + small + (rank < larger)
+    holders = max(1, min(world_size, size // least))
+    small, larger = divmod(size, holders)
+    start = min(size, rank * small + min(rank, larger))
+    return start, min(size, start + small + (rank < larger))
 
 
 def rank_blocks(
-    blocks: tuple[Block, ...], rank: int, world_size: int, max_size: int | None = None
+    block: Block, rank: int, world_size: int, max_size: int | None = None, least: int = 1
 ) -> tuple[Block, ...]:
-    """Return a rank's share of a batch, cut at epochs and into micro-batches.
+    """Return a rank's share of a batch, cut into micro-batches.
 
     Args:
-        blocks: The batch of a global step.
+        block: The batch of a global step.
         rank: This worker's rank.
         world_size: Number of workers.
-        max_size: Most samples in one forward pass; None for no limit. A block that is larger is
+        max_size: Most samples in one forward pass; None for no limit. A share that is larger is
             cut into parts whose sizes differ by at most one.
+        least: Fewest samples that a rank should hold, as in ``share``. From a ``max_size`` of 3 on,
+            no part is then smaller than 2 either.
     """
-    start, stop = share(sum(block.size for block in blocks), rank, world_size)
-    parts: list[Block] = []
-    place = 0
-    for block in blocks:
-        low, high = max(start, place), min(stop, place + block.size)
-        if low < high:
-            own = Block(block.epoch, block.start + low - place, block.start + high - place)
-            parts.extend(_cut(own, max_size))
-        place += block.size
-    return tuple(parts)
-
-
-def _cut(block: Block, max_size: int | None) -> list[Block]:
-    if max_size is None or block.size <= max_size:
-        return [block]
-    num_parts = -(-block.size // max_size)
-    bounds = [share(block.size, part, num_parts) for part in range(num_parts)]
-    return [Block(block.epoch, block.start + low, block.start + high) for low, high in bounds]
+    low, high = share(block.size, rank, world_size, least)
+    size = high - low
+    num_parts = 1 if max_size is None else -(-size // max_size)
+    bounds = [share(size, part, num_parts) for part in range(num_parts)] if size else []
+    first = block.start + low
+    return tuple(Block(block.epoch, first + start, first + stop) for start, stop in bounds)

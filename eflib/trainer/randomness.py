@@ -7,7 +7,8 @@ that a step drawn again after a failure draws the same numbers, on whichever ran
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,8 +31,36 @@ def block_seed(seed: int, block: Block) -> int:
 
 
 def seed_block(seed: int, block: Block) -> None:
-    """Seed the global generators of torch, numpy and Python for one micro-batch."""
+    """Seed the global generators of torch, numpy and Python for fetching one micro-batch."""
     value = block_seed(seed, block)
-    torch.manual_seed(value & (_MASK >> 1))
+    seed_torch(value)
     np.random.seed(value & 0xFFFFFFFF)
     random.seed(value)
+
+
+def seed_forward(seed: int, block: Block) -> None:
+    """Seed torch's generators for the forward pass over a micro-batch.
+
+    Apart from ``seed_block``, so that dropout does not depend on what the data set drew, nor on
+    whether it did so in this process.
+    """
+    seed_torch(block_seed(~seed, block))
+
+
+def seed_torch(value: int) -> None:
+    """Seed torch's generators of the CPU and of the accelerator in use.
+
+    ``torch.manual_seed`` does the same and takes over a millisecond where a device of its list
+    was never used: for each it notes the call, with its stack, for the day it will be.
+    """
+    value &= _MASK >> 1
+    torch.default_generator.manual_seed(value)
+    device = _accelerator()
+    if device is not None and getattr(device, "is_initialized", lambda: True)():
+        getattr(device, "manual_seed_all", device.manual_seed)(value)
+
+
+@lru_cache(maxsize=1)
+def _accelerator() -> Any:  # noqa: ANN401 - a module such as torch.cuda, or None
+    device = torch.accelerator.current_accelerator(check_available=True)
+    return torch.get_device_module(device) if device is not None else None

@@ -314,10 +314,9 @@ class ElasticSession(Session):
         """Spell how a global batch is shared: ``22+21+21``, or ``16x4``."""
         if world_size < 1:
             return "0"
-        total = int(self._announce["global_batch_size"])
-        sizes = [
-            stop - start for start, stop in (share(total, r, world_size) for r in range(world_size))
-        ]
+        total, least = (int(self._announce[n]) for n in ("global_batch_size", "least_share"))
+        shares = [share(total, rank, world_size, least) for rank in range(world_size)]
+        sizes = [stop - start for start, stop in shares]
         if len(set(sizes)) == 1:
             return f"{sizes[0]}x{world_size}"
         return "+".join(str(size) for size in sizes)

@@ -19,7 +19,7 @@ from eflib.trainer import checkpoint, checks
 from eflib.trainer.batches import to_device
 from eflib.trainer.conductor import LeftError
 from eflib.trainer.loader import BlockLoader
-from eflib.trainer.position import CARRY, DataPlan, rank_blocks
+from eflib.trainer.position import CARRY, DataPlan
 from eflib.trainer.reduction import GradientReducer, unread
 from eflib.trainer.session import Session
 from eflib.trainer.state import Stateful, TrainingState
@@ -114,13 +114,14 @@ class ElasticTrainer:
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self._loss_fn = loss_fn
-        self._max_microbatch_size = max_microbatch_size
+        self._least_share = checks.least_share(model)
         self._loader = BlockLoader(
             dataset,
             self._plan,
             collate_fn=collate_fn,
             num_workers=num_workers,
             max_size=max_microbatch_size,
+            least=self._least_share,
         )
         self._autocast = checks.AUTOCAST[precision]
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
@@ -159,8 +160,10 @@ class ElasticTrainer:
         """Index of the epoch of the samples at hand, from 0."""
         if self._block is not None:
             return self._block.epoch
-        blocks = self._plan.batch(self._state.global_step)
-        return blocks[0].epoch if blocks else self._plan.batch(self.max_steps - 1)[-1].epoch
+        step = self._state.global_step
+        if not self.profiling:
+            step = min(step, self.max_steps - 1)
+        return self._plan.batch(step).epoch
 
     @property
     def generation(self) -> int:
@@ -229,12 +232,7 @@ class ElasticTrainer:
         """Yield this rank's micro-batches; call ``step(loss)`` once for each."""
         self._open()
         while not self._is_over():
-            blocks = rank_blocks(
-                self._plan.batch(self._plan_step()),
-                self.rank,
-                self.world_size,
-                self._max_microbatch_size,
-            )
+            blocks = self._loader.blocks(self._plan_step())
             self._begin_step(blocks)
             if not blocks:
                 self._commit()
@@ -334,6 +332,7 @@ class ElasticTrainer:
             "model_name": type(self.model).__name__,
             "num_parameters": self._state.num_parameters(),
             "dataset_size": self._plan.num_samples,
+            "least_share": self._least_share,
             "device": self.device.type,
         }
         self._session.open(
@@ -386,11 +385,7 @@ class ElasticTrainer:
         self._state.global_step += 1
         self._state.samples += self._step_size
         self.batch_samples = (
-            [
-                (block.epoch, index)
-                for block in self._blocks
-                for index in self._plan.indices(block).tolist()
-            ]
+            [sample for block in self._blocks for sample in self._plan.samples(block)]
             if self._callbacks
             else []
         )

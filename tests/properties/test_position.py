@@ -20,6 +20,8 @@ from eflib.trainer.position import (
 )
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=150)
+MOST = st.one_of(st.none(), st.integers(1, 9))  # samples of a forward pass
+LEAST = st.integers(1, 2)  # samples of a rank that has any
 WORLDS = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 
 
@@ -32,23 +34,23 @@ def plans(draw, ends=EPOCH_ENDS):
     return DataPlan(num_samples, batch, draw(st.integers(0, 2**40)), end)
 
 
-def samples_of(plan, step, world_size, max_size=None):
+def samples_of(plan, step, world_size, max_size=None, least=1):
     """Return the (epoch, index) pairs of a step as all ranks of a world see them, in rank order."""
     return [
-        (block.epoch, int(index))
+        sample
         for rank in range(world_size)
-        for block in rank_blocks(plan.batch(step), rank, world_size, max_size)
-        for index in plan.indices(block)
+        for block in rank_blocks(plan.batch(step), rank, world_size, max_size, least)
+        for sample in plan.samples(block)
     ]
 
 
 @LAWS
-@given(plans(ends=(CARRY, SHORT)), WORLDS, st.one_of(st.none(), st.integers(1, 9)))
-def test_each_epoch_sees_every_sample_once_over_any_world_sizes(plan, worlds, max_size):
+@given(plans(ends=(CARRY, SHORT)), WORLDS, MOST, LEAST)
+def test_each_epoch_sees_every_sample_once_over_any_world_sizes(plan, worlds, max_size, least):
     seen = [
         sample
         for step in range(plan.steps_in(2))
-        for sample in samples_of(plan, step, worlds[step % len(worlds)], max_size)
+        for sample in samples_of(plan, step, worlds[step % len(worlds)], max_size, least)
     ]
     for epoch in (0, 1):
         of_epoch = [index for held, index in seen if held == epoch]
@@ -83,26 +85,48 @@ def test_a_step_has_the_same_samples_in_the_same_order_at_any_world_size(plan, s
 
 
 @LAWS
-@given(st.integers(0, 300), st.integers(1, 40))
-def test_shares_are_contiguous_cover_the_batch_and_differ_by_at_most_one(size, world_size):
-    shares = [share(size, rank, world_size) for rank in range(world_size)]
+@given(st.integers(0, 300), st.integers(1, 40), LEAST)
+def test_shares_are_contiguous_cover_the_batch_and_differ_by_at_most_one(size, world_size, least):
+    shares = [share(size, rank, world_size, least) for rank in range(world_size)]
     assert shares[0][0] == 0
     assert shares[-1][1] == size
     assert all(left[1] == right[0] for left, right in itertools.pairwise(shares))
     sizes = [stop - start for start, stop in shares]
-    assert max(sizes) - min(sizes) <= 1
+    held = [one for one in sizes if one]
+    assert sizes == held + [0] * (world_size - len(held))
+    assert not held or max(held) - min(held) <= 1
+    if size >= least * world_size:
+        assert len(held) == world_size
+
+
+@LAWS
+@given(plans(), st.integers(0, 200), st.integers(1, 9), st.one_of(st.none(), st.integers(3, 9)))
+def test_no_forward_pass_has_one_sample_unless_the_whole_step_has(plan, step, world, max_size):
+    """BatchNorm cannot train on one sample, so a model with one asks for 2 at least."""
+    batch = plan.batch(step)
+    ranks = [rank_blocks(batch, rank, world, max_size, least=2) for rank in range(world)]
+    sizes = [block.size for blocks in ranks for block in blocks]
+    assert sum(sizes) == batch.size
+    assert 1 not in sizes or batch.size == 1
+
+
+@LAWS
+@given(plans(), st.integers(0, 200), st.integers(1, 9), MOST)
+def test_asking_for_two_samples_a_rank_changes_no_step(plan, step, world_size, max_size):
+    asked = samples_of(plan, step, world_size, max_size, least=2)
+    assert asked == samples_of(plan, step, 1)
 
 
 @LAWS
 @given(plans(), st.integers(0, 200), st.integers(1, 9), st.integers(1, 9))
-def test_blocks_of_a_rank_stay_in_one_epoch_and_under_the_bound(plan, step, world_size, max_size):
+def test_blocks_of_a_rank_are_its_share_and_under_the_bound(plan, step, world_size, max_size):
     for rank in range(world_size):
         start, stop = share(plan.batch_size(step), rank, world_size)
         blocks = rank_blocks(plan.batch(step), rank, world_size, max_size)
         assert sum(block.size for block in blocks) == stop - start
         for block in blocks:
             assert 1 <= block.size <= max_size
-            assert 0 <= block.start < block.stop <= plan.num_samples
+            assert plan.indices(block).tolist() == [index for _, index in plan.samples(block)]
 
 
 def test_a_block_over_the_bound_is_cut_into_even_parts():
@@ -118,8 +142,8 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert not np.array_equal(order, epoch_order(5, 3, 1003))
     assert not np.array_equal(order, epoch_order(6, 2, 1003))
     one, other = (DataPlan(1003, size, 5) for size in (64, 7))
-    assert [one.indices(block).tolist() for block in one.batch(0)] == [order_of(5)[:64]]
-    assert [other.indices(block).tolist() for block in other.batch(0)] == [order_of(5)[:7]]
+    assert one.indices(one.batch(0)).tolist() == order_of(5)[:64]
+    assert other.indices(other.batch(0)).tolist() == order_of(5)[:7]
 
 
 def order_of(seed):
@@ -151,7 +175,15 @@ def test_max_epochs_ends_after_exactly_so_many_epochs(num_samples, batch, num_ep
     assert {epoch for epoch, _ in seen} == set(range(num_epochs))
     assert all(plan.batch_size(step) > 0 for step in range(steps))
     if end == CARRY:
-        assert plan.batch(steps) == ()
+        assert plan.batch(steps).size == 0
+
+
+def test_a_block_goes_on_into_as_many_epochs_as_it_takes():
+    plan = DataPlan(num_samples=3, global_batch_size=8, seed=4)
+    orders = [[(epoch, int(i)) for i in epoch_order(4, epoch, 3)] for epoch in range(6)]
+    flat = [sample for order in orders for sample in order]
+    assert plan.samples(plan.batch(0)) == flat[:8]
+    assert plan.samples(plan.batch(1)) == flat[8:16]
 
 
 @pytest.mark.parametrize(

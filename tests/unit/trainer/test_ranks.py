@@ -87,7 +87,7 @@ def test_ranks_share_each_batch_without_overlap(ranks, case):
     plan = DataPlan(23, settings["global_batch_size"], 0, end, epochs)
     steps = zip(*(seen["samples"] for seen in of_all(ranks, case)), strict=True)
     for step, shares in enumerate(steps):
-        wanted = [(b.epoch, int(index)) for b in plan.batch(step) for index in plan.indices(b)]
+        wanted = plan.samples(plan.batch(step))
         assert [sample for share in shares for sample in share] == wanted
 
 
