@@ -74,6 +74,11 @@ def read_worker(environ: Mapping[str, str]) -> WorkerEnvironment | None:
     )
 
 
+def says_num_threads(environ: Mapping[str, str]) -> bool:
+    """True when the environment says how many threads an operation on the CPU has."""
+    return bool(environ.get("OMP_NUM_THREADS"))
+
+
 def read_torchrun(environ: Mapping[str, str]) -> TorchrunEnvironment | None:
     """Return torchrun's world, or None under plain ``python``."""
     if "RANK" not in environ or "WORLD_SIZE" not in environ or "MASTER_ADDR" not in environ:

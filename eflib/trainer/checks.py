@@ -54,12 +54,16 @@ def check_end(max_steps: object, max_epochs: object) -> None:
             raise UsageError(f"{name} is {value!r}; a whole number of at least 1 is needed")
 
 
-def check_numbers(*, num_workers: int, max_microbatch_size: int | None, precision: str) -> None:
+def check_numbers(
+    *, num_workers: int, max_microbatch_size: int | None, num_shards: int, precision: str
+) -> None:
     """Check the smaller settings."""
     if num_workers < 0:
         raise UsageError(f"num_workers is {num_workers}; at least 0 is needed")
     if max_microbatch_size is not None and max_microbatch_size < 1:
         raise UsageError(f"max_microbatch_size is {max_microbatch_size}; at least 1 is needed")
+    if num_shards < 1:
+        raise UsageError(f"num_shards is {num_shards}; at least 1 is needed")
     if precision not in AUTOCAST:
         raise UsageError(f"precision is {precision!r}", hint=f"choose from {', '.join(AUTOCAST)}")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from eflib.trainer.position import rank_blocks
+from eflib.trainer.position import rank_blocks, share
 from eflib.trainer.randomness import seed_block, seed_forward
 
 if TYPE_CHECKING:
@@ -30,9 +31,11 @@ class BlockLoader:
         num_workers: DataLoader processes; 0 fetches in this process.
         max_size: Most samples of one forward pass, or None.
         least: Fewest samples that a rank should hold, as in ``position.share``.
+        num_shards: Number of virtual shards, whose borders do not depend on the world size; None to
+            share each batch among the ranks.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what to fetch, and how shares are cut
         self,
         dataset: Any,  # noqa: ANN401 - a user's class: __getitem__ and __len__ are all we use
         plan: DataPlan,
@@ -41,6 +44,7 @@ class BlockLoader:
         num_workers: int,
         max_size: int | None,
         least: int = 1,
+        num_shards: int | None = None,
     ) -> None:
         self._dataset = dataset
         self._plan = plan
@@ -48,6 +52,7 @@ class BlockLoader:
         self._num_workers = num_workers
         self.max_size = max_size
         self._least = least
+        self._num_shards = num_shards
         self._place = (0, 1)
         self._ahead = _Ahead(self)
         self._arriving: Iterator[tuple[int, Block, Any]] | None = None
@@ -66,10 +71,22 @@ class BlockLoader:
         self._held = None
         self._ahead.turn(step, last_step)
 
+    def shards(self, step: int) -> tuple[tuple[Block, ...], ...]:
+        """Return this rank's micro-batches of a global step by shard, without empty shards.
+
+        Without virtual shards the share of the rank is one.
+        """
+        rank, parts = self._place
+        mine = range(rank, rank + 1)
+        if self._num_shards is not None:
+            mine, parts = range(*share(self._num_shards, rank, parts)), self._num_shards
+        batch = self._plan.batch(step)
+        cut = (rank_blocks(batch, part, parts, self.max_size, self._least) for part in mine)
+        return tuple(blocks for blocks in cut if blocks)
+
     def blocks(self, step: int) -> tuple[Block, ...]:
         """Return this rank's micro-batches of a global step."""
-        rank, world_size = self._place
-        return rank_blocks(self._plan.batch(step), rank, world_size, self.max_size, self._least)
+        return tuple(chain(*self.shards(step)))
 
     def fetch(self, block: Block) -> Any:  # noqa: ANN401 - whatever the collate function makes
         """Return the batch of the next block of this rank."""

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ from eflib.errors import UsageError
 from eflib.store.messages import PAUSE, PROFILE
 from eflib.trainer import checkpoint, checks
 from eflib.trainer.batches import to_device
+from eflib.trainer.buffers import BufferKeeper
 from eflib.trainer.conductor import LeftError
+from eflib.trainer.deterministic import NUM_SHARDS, ShardReducer, fix_arithmetic
 from eflib.trainer.loader import BlockLoader
 from eflib.trainer.position import CARRY, DataPlan
 from eflib.trainer.reduction import GradientReducer, unread
@@ -67,6 +70,8 @@ class ElasticTrainer:
             run resumes from the newest whole one there.
         checkpoint_seconds: Least time between two checkpoints.
         device: Where to train; by default the first visible GPU, or the CPU.
+        deterministic: The same bits at any number of workers, by virtual shards; it costs time.
+        num_shards: How many virtual shards; more workers than that have nothing to do.
 
     Raises:
         UsageError: A value cannot be used; the message names it.
@@ -94,12 +99,17 @@ class ElasticTrainer:
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_seconds: float = 300.0,
         device: torch.device | str | None = None,
+        deterministic: bool = False,
+        num_shards: int = NUM_SHARDS,
     ) -> None:
         checks.check_model(model, optimizer)
         checks.check_end(max_steps, max_epochs)
         checks.check_scheduler(lr_scheduler)
         checks.check_numbers(
-            num_workers=num_workers, max_microbatch_size=max_microbatch_size, precision=precision
+            num_workers=num_workers,
+            max_microbatch_size=max_microbatch_size,
+            num_shards=num_shards,
+            precision=precision,
         )
         num_samples = checks.dataset_size(dataset)
         self._session = Session.from_environment(os.environ)
@@ -110,6 +120,9 @@ class ElasticTrainer:
         )
         self.max_steps = self._plan.steps_in(max_epochs) if max_epochs else int(max_steps or 0)
         self.device = checks.choose_device(device, self._session.local_rank)
+        self._num_shards = num_shards if deterministic else None
+        if deterministic:
+            fix_arithmetic(self.device, os.environ)
         self.model = model.to(self.device)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -122,6 +135,7 @@ class ElasticTrainer:
             num_workers=num_workers,
             max_size=max_microbatch_size,
             least=self._least_share,
+            num_shards=self._num_shards,
         )
         self._autocast = checks.AUTOCAST[precision]
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
@@ -136,6 +150,7 @@ class ElasticTrainer:
             parts["scaler"] = self._scaler
         self._state = TrainingState(model, parts)
         self._opened = False
+        self._control: list[Any] = []
         self._clear_flags()
 
     def _clear_flags(self) -> None:
@@ -232,13 +247,12 @@ class ElasticTrainer:
         """Yield this rank's micro-batches; call ``step(loss)`` once for each."""
         self._open()
         while not self._is_over():
-            blocks = self._loader.blocks(self._plan_step())
-            self._begin_step(blocks)
-            if not blocks:
+            self._begin_step()
+            if not self._blocks:
                 self._commit()
                 continue
-            for place, block in enumerate(blocks):
-                self._block, self._is_last = block, place == len(blocks) - 1
+            for block in self._blocks:
+                self._block = block
                 self._awaiting = True
                 yield to_device(self._loader.fetch(block), self.device)
                 if self._awaiting:
@@ -259,20 +273,22 @@ class ElasticTrainer:
         self._awaiting = False
         if isinstance(loss, tuple):
             total, count = loss
-            self._weighted = True
         else:
             total, count = loss * (self._block.size / self._step_size), 0.0
-        if self._block != self._blocks[0]:
+        if self._block not in self._firsts:
             self._reducer.take_up()
-        if self._is_last:
+        if self._block == self._blocks[-1]:
             self._reducer.arm(world_size=self.world_size)
         self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self._control[LOSS] += unread(total)
         self._control[COUNT] += unread(count)
-        if self._is_last:
-            self._commit()
-        else:
+        if self._block not in self._lasts:
             self._reducer.put_away()
+        elif isinstance(self._reducer, ShardReducer):
+            self._reducer.end_shard(self._control, self._lasts[self._block] / self._step_size)
+            self._control = [0.0] * NUM_CONTROL
+        if self._block == self._blocks[-1]:
+            self._commit()
 
     def evaluate(
         self,
@@ -322,7 +338,7 @@ class ElasticTrainer:
         if self._opened:
             return
         self._opened = True
-        self._reducer = GradientReducer(self.model.parameters(), num_control=NUM_CONTROL)
+        self._reducer = self._make_reducer()
         if self._session.elastic and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
         announce = {
@@ -344,6 +360,17 @@ class ElasticTrainer:
         )
         self._after_entering()
 
+    def _make_reducer(self) -> GradientReducer | ShardReducer:
+        parameters = self.model.parameters()
+        if self._num_shards is None:
+            return GradientReducer(parameters, num_control=NUM_CONTROL)
+        return ShardReducer(
+            parameters,
+            BufferKeeper(self.model),
+            num_shards=self._num_shards,
+            num_control=NUM_CONTROL,
+        )
+
     def _on_sigterm(self, signum: int, frame: object) -> None:
         del signum, frame
         self._leaving = True
@@ -358,18 +385,24 @@ class ElasticTrainer:
 
     def _reset_step(self) -> None:
         self._block = None
-        self._is_last = False
         self._awaiting = False
-        self._weighted = False
         self._step_size = 1
         self._blocks: tuple[Block, ...] = ()
-        self._control: list[Any] = [0.0] * NUM_CONTROL
+        self._firsts: tuple[Block, ...] = ()
+        self._lasts: dict[Block, int] = {}  # the size of the shard that each ends
+        self._control = [0.0] * NUM_CONTROL
 
-    def _begin_step(self, blocks: tuple[Block, ...]) -> None:
+    def _begin_step(self) -> None:
         self._reset_step()
-        self._blocks = blocks
         self._step_size = self._plan.batch_size(self._plan_step())
-        self._reducer.zero()
+        shards = self._loader.shards(self._plan_step())
+        self._blocks = tuple(chain(*shards))
+        self._firsts = tuple(shard[0] for shard in shards)
+        self._lasts = {shard[-1]: sum(block.size for block in shard) for shard in shards}
+        if isinstance(self._reducer, ShardReducer):
+            self._reducer.begin(self.rank, self.world_size)
+        else:
+            self._reducer.zero()
 
     def _commit(self) -> None:
         """Reduce, apply, count; then follow what the control numbers say."""
