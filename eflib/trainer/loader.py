@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from eflib.trainer.position import rank_blocks, share
+from eflib.trainer.position import Block, rank_blocks, share
 from eflib.trainer.randomness import seed_block, seed_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from eflib.trainer.position import Block, DataPlan
+    from eflib.trainer.position import DataPlan
 
 
 class BlockLoader:
@@ -55,10 +55,17 @@ class BlockLoader:
         self._num_shards = num_shards
         self._place = (0, 1)
         self._ahead = _Ahead(self)
-        self._arriving: Iterator[tuple[int, Block, Any]] | None = None
-        self._held: tuple[int, Block, Any] | None = None  # came before it was asked for
+        self._arriving: Iterator[tuple[_Wanted, Any]] | None = None
+        self._held: tuple[_Wanted, Any] | None = None  # came before it was asked for
 
-    def restart(self, step: int, last_step: int | None, rank: int, world_size: int) -> None:
+    def restart(
+        self,
+        step: int,
+        last_step: int | None,
+        rank: int,
+        world_size: int,
+        plan: DataPlan | None = None,
+    ) -> None:
         """Go on at ``step`` for a rank of a world of this size.
 
         Args:
@@ -66,7 +73,9 @@ class BlockLoader:
             last_step: Where the run ends; None for no end.
             rank: This worker's rank.
             world_size: Number of workers.
+            plan: Another plan of the same data set, from here on.
         """
+        self._plan = plan or self._plan
         self._place = (rank, world_size)
         self._held = None
         self._ahead.turn(step, last_step)
@@ -106,7 +115,6 @@ class BlockLoader:
         """Take what arrives until the block does; (False, None) if it was not fetched ahead."""
         if self._arriving is None:
             self._arriving = self._start()
-        wanted = (block.epoch, block.start)
         while True:
             arrived = self._held or next(self._arriving, None)
             self._held = None
@@ -115,27 +123,37 @@ class BlockLoader:
                 if self._arriving is None:
                     return False, None
                 continue
-            turn, found, batch = arrived
-            if found == block:
+            found, batch = arrived
+            if (found.seed, found.block) == (self._plan.seed, block):
                 return True, batch
-            if turn == self._ahead.current and (found.epoch, found.start) > wanted:
+            is_beyond = (found.block.epoch, found.block.start) > (block.epoch, block.start)
+            if found.turn == self._ahead.current and is_beyond:
                 self._held = arrived
                 return False, None
 
-    def _start(self) -> Iterator[tuple[int, Block, Any]]:
+    def _start(self) -> Iterator[tuple[_Wanted, Any]]:
         return iter(
             DataLoader(
-                _Seeded(self._dataset, self._plan.seed),
+                _Seeded(self._dataset),
                 batch_sampler=self._ahead,  # type: ignore[arg-type]  # _Seeded takes what it gives
                 num_workers=self._num_workers,
                 collate_fn=_Labelled(self.collate),  # type: ignore[arg-type]
             )
         )
 
-    def wanted(self, step: int) -> Iterator[tuple[Block, list[int]]]:
+    def wanted(self, turn: int, step: int) -> Iterator[_Wanted]:
         """Yield this rank's blocks of a step with their indices."""
         for block in self.blocks(step):
-            yield block, self._plan.indices(block).tolist()
+            yield _Wanted(turn, self._plan.seed, block, self._plan.indices(block).tolist())
+
+
+class _Wanted(NamedTuple):
+    """What a DataLoader's process is asked to fetch; its name comes back with the batch."""
+
+    turn: int
+    seed: int
+    block: Block
+    indices: list[int]
 
 
 def _samples(dataset: Any, indices: list[int]) -> Any:  # noqa: ANN401 - a user's class
@@ -146,14 +164,13 @@ def _samples(dataset: Any, indices: list[int]) -> Any:  # noqa: ANN401 - a user'
 class _Seeded(Dataset[Any]):
     """The data set in a DataLoader's process: seeded for each block, as in this process."""
 
-    def __init__(self, dataset: Any, seed: int) -> None:  # noqa: ANN401 - a user's class
+    def __init__(self, dataset: Any) -> None:  # noqa: ANN401 - a user's class
         self._dataset = dataset
-        self._seed = seed
 
-    def __getitems__(self, wanted: tuple[int, Block, list[int]]) -> Any:  # noqa: ANN401
-        turn, block, indices = wanted
-        seed_block(self._seed, block)
-        return turn, block, _samples(self._dataset, indices)
+    def __getitems__(self, wanted: _Wanted) -> tuple[_Wanted, Any]:
+        seed_block(wanted.seed, wanted.block)
+        samples = _samples(self._dataset, wanted.indices)
+        return wanted._replace(indices=[]), samples
 
 
 class _Labelled:
@@ -162,9 +179,9 @@ class _Labelled:
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self._collate = collate
 
-    def __call__(self, fetched: tuple[int, Block, Any]) -> tuple[int, Block, Any]:
-        turn, block, samples = fetched
-        return turn, block, self._collate(samples)
+    def __call__(self, fetched: tuple[_Wanted, Any]) -> tuple[_Wanted, Any]:
+        name, samples = fetched
+        return name, self._collate(samples)
 
 
 class _Ahead:
@@ -186,11 +203,11 @@ class _Ahead:
         self._next, self._last = step, last_step
         self.current += 1
 
-    def __iter__(self) -> Iterator[tuple[int, Block, list[int]]]:
+    def __iter__(self) -> Iterator[_Wanted]:
         while self.has_more:
             turn = self.current
             self._next += 1
-            for block, indices in self._loader.wanted(self._next - 1):
-                yield turn, block, indices
+            for wanted in self._loader.wanted(turn, self._next - 1):
+                yield wanted
                 if turn != self.current:
                     break

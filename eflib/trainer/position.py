@@ -56,6 +56,7 @@ class DataPlan:
             ``drop`` (what is left is dropped).
         max_epochs: With ``carry``, where the run of samples ends, so that the very last batch may
             be short; None for no end.
+        origin: Epoch and place in it (samples that all ranks have used) where step 0 begins.
     """
 
     num_samples: int
@@ -63,6 +64,7 @@ class DataPlan:
     seed: int = 0
     epoch_end: str = CARRY
     max_epochs: int | None = None
+    origin: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -102,16 +104,21 @@ class DataPlan:
             >>> DataPlan(num_samples=10, global_batch_size=4).batch(2)
             Block(epoch=0, start=8, stop=12)
         """
+        size, (epoch, place) = self.global_batch_size, self.origin
         if self.epoch_end != CARRY:
-            epoch, within = divmod(step, int(self.steps_per_epoch))
-            start = within * self.global_batch_size
-            return Block(epoch, start, min(start + self.global_batch_size, self.num_samples))
-        first = step * self.global_batch_size
-        end = first + self.global_batch_size
+            left = self.num_samples - place
+            first = left // size if self.epoch_end == DROP else -(-left // size)
+            if step >= first:  # beyond the epoch in which the run began
+                beyond, step = divmod(step - first, int(self.steps_per_epoch))
+                epoch, place = epoch + 1 + beyond, 0
+            start = place + step * size
+            return Block(epoch, start, min(start + size, self.num_samples))
+        start = epoch * self.num_samples + place + step * size
+        end = start + size
         if self.max_epochs is not None:
-            end = max(first, min(end, self.max_epochs * self.num_samples))
-        epoch, start = divmod(first, self.num_samples)
-        return Block(epoch, start, start + end - first)
+            end = max(start, min(end, self.max_epochs * self.num_samples))
+        epoch, place = divmod(start, self.num_samples)
+        return Block(epoch, place, place + end - start)
 
     def batch_size(self, step: int) -> int:
         """Return how many samples a global step has."""

@@ -1,6 +1,7 @@
 """Laws of the data position: any sequence of world sizes, each sample once an epoch."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -198,3 +199,30 @@ def test_a_block_goes_on_into_as_many_epochs_as_it_takes():
 def test_a_plan_that_cannot_be_is_refused_by_its_value(fields, problem):
     with pytest.raises(UsageError, match=problem):
         DataPlan(**{"num_samples": 10, "global_batch_size": 4, **fields})
+
+
+@LAWS
+@given(plans(), st.integers(0, 60), st.integers(0, 60))
+def test_a_plan_that_begins_at_a_step_of_another_goes_on_as_that_one(plan, begin, step):
+    first = plan.batch(begin)
+    later = replace(plan, origin=(first.epoch, first.start))
+    assert later.batch(step) == plan.batch(begin + step)
+
+
+@LAWS
+@given(plans(), st.integers(0, 3), st.floats(0, 1, exclude_max=True), st.integers(1, 80))
+def test_from_any_place_on_all_that_is_left_of_the_epoch_comes_once(plan, epoch, share_of, batch):
+    """The batch size may change at any place, as when a run goes on with another one."""
+    place = int(share_of * plan.num_samples)
+    batch = min(batch, plan.num_samples) if plan.epoch_end == DROP else batch
+    later = replace(plan, global_batch_size=batch, origin=(epoch, place))
+    order = [(epoch, int(i)) for i in epoch_order(plan.seed, epoch, plan.num_samples)[place:]]
+    seen, step = [], 0
+    while (block := later.batch(step)).epoch == epoch:
+        seen += later.samples(block)
+        step += 1
+    if plan.epoch_end == DROP:
+        assert seen == order[: len(order) - len(order) % batch]
+    else:
+        assert seen[: len(order)] == order
+        assert all(held > epoch for held, _ in seen[len(order) :])

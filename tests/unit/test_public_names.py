@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(f"eflib.{path.parent.name}" for path in (ROOT / "eflib").glob("*/__init__.py"))
 # What a user's script may rely on. Adding a name is a decision; removing one breaks somebody.
 PUBLIC = {
-    "eflib": ["ElasticTrainer", "__version__"],
+    "eflib": ["ElasticLoader", "ElasticSampler", "ElasticTrainer", "__version__"],
     "eflib.models": [
         "GPT2",
         "NAMES",
