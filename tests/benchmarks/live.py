@@ -1,8 +1,10 @@
-"""A cluster of real processes for a benchmark: a coordinator and an agent in a home of its own."""
+"""What benchmarks run jobs on: a cluster of real processes of its own, and plain torchrun."""
 
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,15 @@ def wait_until(condition, what, seconds, poll=0.02):
             raise TimeoutError(f"waited {seconds:g} s for {what}")
         time.sleep(poll)
     return value
+
+
+def stamps(folder):
+    """Return the lines that the workers of ``elastic_job.py`` wrote so far, in order of time."""
+    found = []
+    for file in Path(folder).glob("*.jsonl"):
+        lines = file.read_text().splitlines(keepends=True)
+        found += [json.loads(line) for line in lines if line.endswith("\n")]
+    return sorted(found, key=lambda one: one["time"])
 
 
 class LiveCluster:
@@ -145,3 +156,97 @@ class LiveCluster:
             text = process.log.read_text(errors="replace")
             parts.append(f"== {process.log.name}\n{text[-3000:]}")
         return "\n".join(parts)
+
+
+class Torchrun:
+    """Plain torchrun with elastic agents, one for each node that this machine stands for.
+
+    Its waits are set short, so that what is timed is its work: with its defaults a restart takes
+    some 40 seconds (a last call of 30, a keep-alive of 15).
+
+    Args:
+        script: What each worker runs, with its arguments.
+        nodes: Most agents at once.
+        workers: Workers of each agent.
+    """
+
+    SETTINGS = "last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=3"
+
+    def __init__(self, *script, nodes, workers):
+        self.folder = Path(tempfile.mkdtemp(prefix="eflib-torchrun-"))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._script = list(map(str, script))
+        self._nodes, self._workers = nodes, workers
+        self._agents = []
+
+    def __enter__(self):
+        """Nothing runs yet: see ``add_agent``."""
+        return self
+
+    def __exit__(self, *_):
+        """End the agents, and workers that they may have left, and remove the folder."""
+        for agent in reversed(self._agents):
+            self.stop(agent)
+        for row in {row["pid"]: row for row in stamps(self.folder / "out")}.values():
+            if _is_ours(row["pid"], self.folder):
+                os.kill(row["pid"], signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add_agent(self):
+        """Start one more agent; returns its process."""
+        words = [sys.executable, "-m", "torch.distributed.run", f"--nnodes=1:{self._nodes}"]
+        words += [f"--nproc-per-node={self._workers}", "--rdzv-backend=c10d", "--rdzv-id=b"]
+        words += [f"--rdzv-endpoint=127.0.0.1:{self._port}", f"--rdzv-conf={self.SETTINGS}"]
+        words += ["--monitor-interval=0.1", "--max-restarts=100", *self._script]
+        # Without the first, a node that joins hangs for a minute in torch 2.13, and then all fail.
+        environment = {
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        }
+        log = self.folder / f"agent-{len(self._agents)}.log"
+        with log.open("wb") as file:
+            agent = subprocess.Popen(
+                [*words, "--out", str(self.folder / "out")],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | environment,
+            )
+        agent.log = log
+        self._agents.append(agent)
+        return agent
+
+    def stop(self, agent):
+        """End an agent as a machine that is taken away does: SIGTERM."""
+        if agent.poll() is None:
+            agent.terminate()
+            try:
+                agent.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                agent.kill()
+                agent.wait()
+
+    def stamps(self):
+        """Return what the workers noted so far."""
+        return stamps(self.folder / "out")
+
+    def wait_stamps(self, holds, what, seconds=240):
+        """Wait until a condition holds of the stamps; returns what it returned."""
+
+        def look():
+            if all(agent.poll() is not None for agent in self._agents):
+                logs = [agent.log.read_text(errors="replace")[-3000:] for agent in self._agents]
+                raise RuntimeError("torchrun ended:\n" + "\n".join(logs))
+            return holds(self.stamps())
+
+        return wait_until(look, what, seconds, poll=0.1)
+
+
+def _is_ours(pid, folder):
+    """Tell whether a process runs a script that was given this folder."""
+    try:
+        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
