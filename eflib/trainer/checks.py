@@ -54,12 +54,17 @@ def check_end(max_steps: object, max_epochs: object) -> None:
             raise UsageError(f"{name} is {value!r}; a whole number of at least 1 is needed")
 
 
+def check_workers(num_workers: int) -> None:
+    """Check the number of DataLoader processes."""
+    if num_workers < 0:
+        raise UsageError(f"num_workers is {num_workers}; at least 0 is needed")
+
+
 def check_numbers(
     *, num_workers: int, max_microbatch_size: int | None, num_shards: int, precision: str
 ) -> None:
     """Check the smaller settings."""
-    if num_workers < 0:
-        raise UsageError(f"num_workers is {num_workers}; at least 0 is needed")
+    check_workers(num_workers)
     if max_microbatch_size is not None and max_microbatch_size < 1:
         raise UsageError(f"max_microbatch_size is {max_microbatch_size}; at least 1 is needed")
     if num_shards < 1:

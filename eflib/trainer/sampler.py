@@ -264,7 +264,7 @@ class ElasticLoader(_Walk):
         collate_fn: Callable[[list[Any]], Any] | None = None,
         num_workers: int = 0,
     ) -> None:
-        checks.check_numbers(num_workers=num_workers, max_microbatch_size=None, precision="fp32")
+        checks.check_workers(num_workers)
         super().__init__(
             checks.dataset_size(dataset),
             global_batch_size,
