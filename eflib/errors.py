@@ -82,6 +82,13 @@ class StateMismatchError(EflibError):
     exit_status = 1
 
 
+class CheckpointError(EflibError):
+    """A checkpoint could not be written or read; names the folder and why."""
+
+    code = "checkpoint"
+    exit_status = 1
+
+
 class InvalidTransitionError(EflibError):
     """A fault of ours: a state machine was asked for a step it does not have."""
 

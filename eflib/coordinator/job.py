@@ -167,6 +167,8 @@ class Job:
             "samples": progress.get("samples"),
             "loss": _finite(progress.get("loss")),
             "digest": progress.get("digest"),
+            "checkpoint_step": progress.get("checkpoint_step"),
+            "checkpoint_at": progress.get("checkpoint_at"),
             "submitted": self.submitted,
             "started": self.started,
             "ended": self.ended,

@@ -80,6 +80,12 @@ def least_share(model: torch.nn.Module) -> int:
     return 2 if any(not isinstance(one, torch.nn.SyncBatchNorm) for one in own) else 1
 
 
+def check_keep(keep_checkpoints: object) -> None:
+    """At least one checkpoint must be kept."""
+    if not isinstance(keep_checkpoints, int) or keep_checkpoints < 1:
+        raise UsageError(f"keep_checkpoints is {keep_checkpoints!r}; at least 1 is needed")
+
+
 def dataset_size(dataset: Any) -> int:  # noqa: ANN401 - a user's class
     """Return ``len(dataset)``."""
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,8 +146,12 @@ class Conductor:
     def _first_state(self, standings: list[Standing]) -> list[Standing]:
         """Nobody holds a state yet: rank 0 takes the newest checkpoint, or its own fresh start."""
         if self.rank == 0:
-            saved = checkpoint.newest(Path(self._checkpoint_dir)) if self._checkpoint_dir else None
+            saved = None
+            if self._checkpoint_dir:
+                checkpoint.clean(Path(self._checkpoint_dir))
+                saved = checkpoint.newest(Path(self._checkpoint_dir))
             if saved is not None:
+                print(f"[eflib] goes on from {saved}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
                 self._state.restore(checkpoint.load(saved))
             elif self._torn:
                 raise WorkerFailedError(

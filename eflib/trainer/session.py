@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from eflib import env
-from eflib.errors import WorkerFailedError
+from eflib.errors import StoreError, WorkerFailedError
 from eflib.store import keys, open_store
 from eflib.store.messages import PAUSE, PROFILE, TRAIN, Generation
 from eflib.store.secret import load_key
@@ -86,9 +86,10 @@ class Session:
         *,
         checkpoint_dir: str,
         is_leaving: Callable[[], bool],
+        last_checkpoint: Callable[[], tuple[int, float] | None],
     ) -> None:
         """Join the first generation; afterwards all ranks hold the same state."""
-        del is_leaving
+        del is_leaving, last_checkpoint
         membership = FixedMembership(*self._planned)
         keeper = EnvironmentGroup(device)
         self._conductor = Conductor(
@@ -113,6 +114,9 @@ class Session:
 
     def step_done(self, state: TrainingState, loss: float) -> None:
         """Note that a step is committed."""
+
+    def report_now(self) -> None:
+        """Tell the last that there is to tell of this job's progress."""
 
     def finish(self) -> None:
         """Note that training is over, on every rank."""
@@ -154,12 +158,14 @@ class ElasticSession(Session):
         *,
         checkpoint_dir: str,
         is_leaving: Callable[[], bool],
+        last_checkpoint: Callable[[], tuple[int, float] | None],
     ) -> None:
         """Say that this worker is ready, wait to be named, and enter."""
         worker = self._worker
         store = SignedStore(open_store(worker.store), load_key(worker.key_file))
         self._store = store
         self._announce = announce
+        self._last_checkpoint = last_checkpoint
         self._membership: Membership = StoreMembership(
             store, worker.job, worker.worker, self._planned_generation, is_leaving=is_leaving
         )
@@ -173,7 +179,7 @@ class ElasticSession(Session):
         )
         self._state = state
         self._reporter = Reporter(
-            store, worker.job, snapshot=lambda: self._document, look=self._look
+            store, worker.job, snapshot=self._newest_document, look=self._look
         )
         self._reporter.start()
         # Connecting can take seconds (torch looks the peer's name up): nobody waits for it here.
@@ -244,6 +250,11 @@ class ElasticSession(Session):
             self._report_measured()
         elif self.rank == 0:
             self._document = self._progress(state, loss)
+
+    def report_now(self) -> None:
+        """Write the progress document now; the job may have nobody who does it later."""
+        with suppress(StoreError):  # what was told before has to do
+            self._reporter.write_progress()
 
     def finish(self) -> None:
         """Tell the coordinator that training is over, and let go of the group."""
@@ -332,6 +343,13 @@ class ElasticSession(Session):
             "loss": loss,
             "digest": f"{self._conductor.digest:016x}" if self._conductor else "",
         }
+
+    def _newest_document(self) -> dict[str, Any] | None:
+        """On the reporter's thread: a checkpoint becomes whole between two steps, too."""
+        if self._document is None:
+            return None
+        step, saved_at = self._last_checkpoint() or (None, None)
+        return {**self._document, "checkpoint_step": step, "checkpoint_at": saved_at}
 
     def _report_measured(self) -> None:
         if self._measured == self.generation:

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 import torch
 
 from eflib.errors import StateMismatchError, UsageError
-from eflib.trainer.tree import flatten
+from eflib.trainer.checkpoint import Snapshot
+from eflib.trainer.storage import Piece
+from eflib.trainer.tree import flatten, names
 
 
 class Stateful(Protocol):
@@ -67,6 +69,15 @@ class TrainingState:
             "samples": self.samples,
         }
         return flatten(tree)
+
+    def snapshot(self) -> Snapshot:
+        """Return what this rank writes into a checkpoint; the tensors are not copied."""
+        skeleton, tensors = self.capture()
+        pieces = [
+            Piece(name, tensor, (0,) * tensor.dim(), tuple(tensor.shape))
+            for name, tensor in zip(names(skeleton), tensors, strict=True)
+        ]
+        return Snapshot(self.global_step, self.signature(), skeleton, pieces)
 
     def restore(self, tree: dict[str, Any]) -> None:
         """Take a state that ``capture`` gave.

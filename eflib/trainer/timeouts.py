@@ -16,3 +16,9 @@ COLLECTIVE = 600.0
 """A rank, for one collective operation; then a peer counts as lost: recovery."""
 RECOVERY = 60.0
 """A survivor, for news of who was lost or a newer generation; then it ends with an error."""
+CHECKPOINT_PARTS = 300.0
+"""Rank 0's writing thread, for the parts of the other ranks; then that checkpoint is given up."""
+CHECKPOINT_WRITE = 600.0
+"""Whoever asks for a checkpoint, for one to be written; then an error says so."""
+CHECKPOINT_LEAVE = 20.0
+"""A worker that leaves, for the checkpoint that it is writing; then it leaves it torn."""

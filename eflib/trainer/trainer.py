@@ -16,7 +16,7 @@ import torch
 
 from eflib.errors import UsageError
 from eflib.store.messages import PAUSE, PROFILE
-from eflib.trainer import checkpoint, checks
+from eflib.trainer import checks
 from eflib.trainer.batches import to_device
 from eflib.trainer.buffers import BufferKeeper
 from eflib.trainer.conductor import LeftError
@@ -24,6 +24,7 @@ from eflib.trainer.deterministic import NUM_SHARDS, ShardReducer, fix_arithmetic
 from eflib.trainer.loader import BlockLoader
 from eflib.trainer.position import CARRY, DataPlan
 from eflib.trainer.reduction import GradientReducer, unread
+from eflib.trainer.saving import CheckpointWriter
 from eflib.trainer.session import Session
 from eflib.trainer.state import Stateful, TrainingState
 
@@ -69,6 +70,7 @@ class ElasticTrainer:
         checkpoint_dir: Where checkpoints go; under ``eflaunch`` a folder of the job by default. A
             run resumes from the newest whole one there.
         checkpoint_seconds: Least time between two checkpoints.
+        keep_checkpoints: How many of the newest to keep.
         device: Where to train; by default the first visible GPU, or the CPU.
         deterministic: The same bits at any number of workers, by virtual shards; it costs time.
         num_shards: How many virtual shards; more workers than that have nothing to do.
@@ -98,6 +100,7 @@ class ElasticTrainer:
         callbacks: Iterable[Callback] = (),
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_seconds: float = 300.0,
+        keep_checkpoints: int = 2,
         device: torch.device | str | None = None,
         deterministic: bool = False,
         num_shards: int = NUM_SHARDS,
@@ -111,6 +114,7 @@ class ElasticTrainer:
             num_shards=num_shards,
             precision=precision,
         )
+        checks.check_keep(keep_checkpoints)
         num_samples = checks.dataset_size(dataset)
         self._session = Session.from_environment(os.environ)
         self.profiling = self._session.mode == PROFILE
@@ -143,6 +147,7 @@ class ElasticTrainer:
         self._callbacks = list(callbacks)
         self._checkpoint_dir = os.fspath(checkpoint_dir or self._session.checkpoint_dir)
         self._checkpoint_seconds = checkpoint_seconds
+        self._writer = CheckpointWriter(Path(self._checkpoint_dir), keep=keep_checkpoints)
         parts: dict[str, Stateful] = {"optimizer": optimizer}
         if lr_scheduler is not None:
             parts["lr_scheduler"] = lr_scheduler
@@ -320,17 +325,21 @@ class ElasticTrainer:
         return total / len(dataset)
 
     def save_checkpoint(self) -> Path | None:
-        """Write a whole checkpoint now (rank 0; others return None).
+        """Write a checkpoint and wait until it is whole; between two steps only.
+
+        The trainer's own checkpoints are written in the background; this one is not.
+
+        Returns:
+            Its folder on rank 0; None on other ranks, which write nothing.
 
         Raises:
             UsageError: There is no checkpoint folder.
+            CheckpointError: It could not be written.
         """
         if not self._checkpoint_dir:
             raise UsageError("there is no checkpoint folder", hint="pass checkpoint_dir=...")
         self._saved_at = time.monotonic()
-        if self.rank != 0:
-            return None
-        return checkpoint.save(Path(self._checkpoint_dir), self._state)
+        return self._writer.save(self._state.snapshot()) if self.rank == 0 else None
 
     # Inside --------------------------------------------------------------------------------------
 
@@ -357,6 +366,7 @@ class ElasticTrainer:
             self.device,
             checkpoint_dir=self._checkpoint_dir,
             is_leaving=lambda: self._leaving,
+            last_checkpoint=lambda: self._writer.last,
         )
         self._after_entering()
 
@@ -476,20 +486,27 @@ class ElasticTrainer:
         nobody = generation.world_size == 0 and generation.action == PAUSE
         if nobody and self._checkpoint_dir and not self.profiling:
             self.save_checkpoint()
+            self._session.report_now()
+        self._writer.close()
         self._session.close()
         raise SystemExit(PREEMPTED_STATUS if nobody else 0)
 
     def _after_entering(self) -> None:
         last = None if self.profiling else self.max_steps
         self._loader.restart(self._plan_step(), last, self.rank, self.world_size)
+        if self.rank == 0 and self._checkpoint_dir:
+            self._writer.look()
 
     def _save_when_due(self) -> None:
         due = time.monotonic() - self._saved_at > self._checkpoint_seconds
-        if due and self._checkpoint_dir and not self.profiling:
-            self.save_checkpoint()
+        if not due or not self._checkpoint_dir or self.profiling:
+            return
+        if self.rank != 0 or self._writer.start(self._state.snapshot()):
+            self._saved_at = time.monotonic()
 
     def _finish(self) -> None:
         self._loader.close()
+        self._writer.close()
         for callback in self._callbacks:
             callback.on_fit_end(self)
         self._session.finish()

@@ -38,6 +38,32 @@ def unflatten(skeleton: str, tensors: list[torch.Tensor]) -> Any:  # noqa: ANN40
     return _decode(json.loads(skeleton), tensors)
 
 
+def names(skeleton: str) -> list[str]:
+    """Return a name for each tensor of a flattened tree: its way from the root, as ``a/0/b``."""
+    found: dict[int, str] = {}
+    _name(json.loads(skeleton), "", found)
+    ordered = [found[place] for place in range(len(found))]
+    seen: Counter[str] = Counter()
+    for place, name in enumerate(ordered):  # 1 and "1" are two keys
+        seen[name] += 1
+        if seen[name] > 1:
+            ordered[place] = f"{name}#{seen[name]}"
+    return ordered
+
+
+def _name(value: Any, way: str, found: dict[int, str]) -> None:  # noqa: ANN401
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, list):
+        items = list(enumerate(value))
+    elif isinstance(value, dict):
+        if "n" in value:
+            found[value["n"]] = way
+        items = list(enumerate(value.get("items", ())))
+        items += [(_decode(key, []), item) for key, item in value.get("pairs", ())]
+    for key, item in items:
+        _name(item, f"{way}/{key}" if way else str(key), found)
+
+
 def _encode(value: Any, tensors: list[torch.Tensor], what: str) -> Any:  # noqa: ANN401, PLR0911
     if value is None or isinstance(value, (bool, int, str)):
         return value

@@ -1,14 +1,21 @@
 """Checkpoints: whole or not there; a resumed run is the uninterrupted one, to the last bit."""
 
+import dataclasses
 import json
 import shutil
+import threading
+import time
+import zlib
 
 import pytest
 import torch
 
-from eflib.errors import StateMismatchError, UsageError
-from eflib.trainer import checkpoint
+from eflib.errors import CheckpointError, StateMismatchError, UsageError
+from eflib.trainer import checkpoint, timeouts
+from eflib.trainer.saving import CheckpointWriter
 from eflib.trainer.state import TrainingState
+from eflib.trainer.storage import Piece, read_into
+from eflib.trainer.tree import flatten
 from tests.unit.trainer.builders import Recorder, a_model, a_trainer, are_equal, weights
 
 
@@ -72,9 +79,10 @@ def test_a_run_that_has_ended_is_not_trained_again(tmp_path):
 
 
 def test_checkpoints_are_written_on_their_own_when_due(tmp_path):
-    a_trainer(checkpoint_dir=tmp_path, checkpoint_seconds=0, max_steps=4).fit()
-    names = sorted(one.name for one in tmp_path.iterdir())
-    assert names == ["step-0000000003", "step-0000000004"]
+    a_trainer(checkpoint_dir=tmp_path, checkpoint_seconds=0, max_steps=40).fit()
+    steps = [checkpoint.read_manifest(one)["global_step"] for one in tmp_path.iterdir()]
+    assert len(steps) == 2  # the newest ones: a step is passed over while one is being written
+    assert 0 < min(steps) < max(steps) <= 40
 
 
 def test_without_a_folder_a_save_is_refused():
@@ -90,9 +98,9 @@ def state():
     return state
 
 
-def saved(folder, state, step, **settings):
+def saved(folder, state, step, *, keep=2):
     state.global_step = step
-    return checkpoint.save(folder, state, **settings)
+    return checkpoint.write(folder, state.snapshot(), keep=keep)
 
 
 def cut(file, size):
@@ -105,81 +113,288 @@ def flip(file):
     file.write_bytes(data)
 
 
+def rewrite(folder, change):
+    """Write another manifest with a right checksum, as somebody would who means harm."""
+    manifest = checkpoint.read_manifest(folder)
+    change(manifest)
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    manifest["crc32"] = zlib.crc32(text.encode())
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def rename_data(manifest):
+    manifest["files"]["../rank-0.bin"] = manifest["files"].pop("rank-0.bin")
+
+
+def lead_astray(manifest):
+    manifest["tensors"]["model/0.bias"]["chunks"][0]["file"] = "/etc/hostname"
+
+
+def reach_beyond(manifest):
+    manifest["tensors"]["model/0.bias"]["chunks"][0]["at"] = 10**9
+
+
+def invent_dtype(manifest):
+    manifest["tensors"]["model/0.bias"]["dtype"] = "load"
+
+
 TEARS = {
-    "no state": lambda folder: (folder / "state.pt").unlink(),
-    "empty state": lambda folder: cut(folder / "state.pt", 0),
-    "half a state": lambda folder: cut(folder / "state.pt", 900),
-    "all but a byte": lambda folder: cut(folder / "state.pt", -1),
-    "one wrong bit": lambda folder: flip(folder / "state.pt"),
-    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
-    "empty manifest": lambda folder: cut(folder / "manifest.json", 0),
-    "half a manifest": lambda folder: cut(folder / "manifest.json", 40),
-    "another format": lambda folder: (folder / "manifest.json").write_text('{"format": 99}'),
-    "no object": lambda folder: (folder / "manifest.json").write_text("3"),
-    "bytes": lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"),
-    "a file": lambda folder: (shutil.rmtree(folder), folder.write_text("")),
+    "no state": (lambda folder: (folder / "rank-0.bin").unlink(), "rank-0.bin cannot be read"),
+    "empty state": (lambda folder: cut(folder / "rank-0.bin", 0), "rank-0.bin has 0 bytes"),
+    "half a state": (lambda folder: cut(folder / "rank-0.bin", 100), "rank-0.bin has 100 bytes"),
+    "all but a byte": (lambda folder: cut(folder / "rank-0.bin", -1), "rank-0.bin has "),
+    "one wrong bit": (lambda folder: flip(folder / "rank-0.bin"), "does not match its checksum"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot"),
+    "empty manifest": (lambda folder: cut(folder / "manifest.json", 0), "is not JSON"),
+    "half a manifest": (lambda folder: cut(folder / "manifest.json", 40), "is not JSON"),
+    "changed manifest": (
+        lambda folder: (folder / "manifest.json").write_text(
+            (folder / "manifest.json").read_text().replace("step", "stop", 1)
+        ),
+        "manifest.json does not match its checksum",
+    ),
+    "another format": (
+        lambda folder: (folder / "manifest.json").write_text('{"format": 1}'),
+        "it is of format 1; this eflib reads format 2",
+    ),
+    "no object": (lambda folder: (folder / "manifest.json").write_text("3"), "its format"),
+    "bytes": (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"), "not JSON"),
+    "a file": (
+        lambda folder: (shutil.rmtree(folder), folder.write_text("")),
+        "manifest.json cannot",
+    ),
+    "a path": (lambda folder: rewrite(folder, rename_data), "names the file '../rank-0.bin'"),
+    "another file": (lambda folder: rewrite(folder, lead_astray), "lies outside '/etc/hostname'"),
+    "beyond the end": (lambda folder: rewrite(folder, reach_beyond), "lies outside 'rank-0.bin'"),
+    "a function": (lambda folder: rewrite(folder, invent_dtype), "the unknown dtype 'load'"),
 }
 
 
 @pytest.mark.parametrize("tear", TEARS)
-def test_a_torn_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, state, tear, capsys):
+def test_a_torn_checkpoint_is_named_with_the_reason_and_the_one_before_is_taken(
+    tmp_path, state, tear, capsys
+):
     older = saved(tmp_path, state, 5)
     newer = saved(tmp_path, state, 6)
     assert checkpoint.newest(tmp_path) == newer
-    TEARS[tear](newer)
+    act, reason = TEARS[tear]
+    act(newer)
     assert checkpoint.newest(tmp_path) == older
-    assert capsys.readouterr().err == f"[eflib] skipped the torn checkpoint {newer}\n"
+    said = capsys.readouterr().err
+    assert said.startswith(f"[eflib] skipped the checkpoint {newer}: ")
+    assert reason in said
     assert checkpoint.load(older)["global_step"] == 5
 
 
 def test_every_length_of_a_cut_state_is_torn(tmp_path, state):
     folder = saved(tmp_path, state, 1)
-    whole = (folder / "state.pt").read_bytes()
+    whole = (folder / "rank-0.bin").read_bytes()
     for size in range(0, len(whole), max(1, len(whole) // 60)):
-        (folder / "state.pt").write_bytes(whole[:size])
-        assert not checkpoint.is_whole(folder), f"{size} of {len(whole)} bytes"
-    (folder / "state.pt").write_bytes(whole)
-    assert checkpoint.is_whole(folder)
+        (folder / "rank-0.bin").write_bytes(whole[:size])
+        assert checkpoint.why_torn(folder), f"{size} of {len(whole)} bytes"
+    (folder / "rank-0.bin").write_bytes(whole)
+    assert checkpoint.why_torn(folder) is None
 
 
 def test_there_is_none_in_an_empty_or_missing_folder(tmp_path):
-    assert checkpoint.newest(tmp_path) is None
-    assert checkpoint.newest(tmp_path / "missing") is None
+    for folder in (tmp_path, tmp_path / "missing"):
+        assert checkpoint.newest(folder) is None
+        assert checkpoint.last(folder) is None
 
 
-def test_only_the_newest_few_are_kept(tmp_path, state):
-    for step in (1, 2, 10, 9_999_999_999):
-        saved(tmp_path, state, step, keep=2)
-    assert sorted(one.name for one in tmp_path.iterdir()) == [
-        "step-0000000010",
-        "step-9999999999",
-    ]
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_only_the_newest_few_are_kept(tmp_path, state, keep):
+    steps = (1, 2, 10, 9_999_999_999)
+    for step in steps:
+        saved(tmp_path, state, step, keep=keep)
+    wanted = [f"step-{step:010d}" for step in steps[-keep:]]
+    assert sorted(one.name for one in tmp_path.iterdir()) == wanted
 
 
 def test_torn_newer_ones_do_not_push_out_what_was_just_saved(tmp_path, state):
     for step in (8, 9):
-        cut(saved(tmp_path, state, step) / "state.pt", 10)
+        cut(saved(tmp_path, state, step) / "rank-0.bin", 10)
     again = saved(tmp_path, state, 6)
     assert checkpoint.newest(tmp_path) == again
 
 
 def test_a_torn_one_of_the_same_step_is_replaced(tmp_path, state):
     folder = saved(tmp_path, state, 3)
-    cut(folder / "state.pt", 10)
+    cut(folder / "rank-0.bin", 10)
     assert saved(tmp_path, state, 3) == folder
-    assert checkpoint.is_whole(folder)
+    assert checkpoint.why_torn(folder) is None
 
 
-def test_what_a_crash_left_beside_is_no_checkpoint(tmp_path, state):
-    (tmp_path / ".step-0000000009.123").mkdir()
+def test_what_a_crash_left_beside_is_no_checkpoint_and_goes_when_a_job_begins(tmp_path, state):
+    (tmp_path / ".step-0000000009.7b").mkdir()
     folder = saved(tmp_path, state, 3)
     assert checkpoint.newest(tmp_path) == folder
+    a_trainer(checkpoint_dir=tmp_path / "other", max_steps=1).fit()
+    assert len(list(tmp_path.iterdir())) == 2
+    checkpoint.clean(tmp_path)
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_the_manifest_says_what_it_is_of(tmp_path, state):
     manifest = json.loads((saved(tmp_path, state, 3) / "manifest.json").read_text())
     assert manifest["global_step"] == 3
     assert manifest["signature"] == state.signature()
+    step, saved_at = checkpoint.last(tmp_path)
+    assert step == 3
+    assert abs(time.time() - saved_at) < 60
+
+
+class Kinds:
+    """Every dtype and shape that a state may hold."""
+
+    def __init__(self, fill):
+        self.state = {
+            "scalar": torch.tensor(3.5) * fill,
+            "empty": torch.zeros(0, 3),
+            "flags": torch.tensor([True, False, True]),
+            "halves": torch.arange(7).bfloat16() * fill,
+            "complex": torch.arange(4).to(torch.complex64) * fill,
+            "turned": (torch.arange(6.0).view(2, 3) * fill).t(),
+            1: torch.arange(3) * fill,
+            "1": torch.arange(4) * fill,
+            "list": [torch.tensor([fill]), (fill, "text", None, b"bytes")],
+        }
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state_dict):
+        self.state = state_dict
+
+
+def test_every_kind_of_value_comes_back_as_it_was(tmp_path, state):
+    kinds = Kinds(2)
+    state.register("kinds", kinds)
+    tree = checkpoint.load(saved(tmp_path, state, 1))["parts"]["kinds"]
+    assert list(tree) == list(kinds.state)
+    for key, value in kinds.state.items():
+        if isinstance(value, torch.Tensor):
+            assert tree[key].dtype == value.dtype
+            assert torch.equal(tree[key], value), key
+    assert tree["list"] == kinds.state["list"]
+
+
+def test_ranks_write_their_parts_and_any_number_reads_them_together(tmp_path):
+    whole = torch.arange(35.0).view(7, 5)
+
+    def snapshot(rank, rows):
+        piece = Piece("t", whole[rows], (rows.start, 0), (7, 5))
+        skeleton, _ = flatten(whole)
+        skeleton = skeleton if rank == 0 else ""
+        return checkpoint.Snapshot(4, "s", skeleton, [piece], rank, 2, token=77)
+
+    assert checkpoint.write(tmp_path, snapshot(1, slice(4, 7)), keep=2) is None
+    assert checkpoint.newest(tmp_path) is None
+    folder = checkpoint.write(tmp_path, snapshot(0, slice(0, 4)), keep=2)
+    assert sorted(one.name for one in folder.iterdir()) == [
+        "manifest.json", "rank-0.bin", "rank-1.bin",
+    ]  # fmt: skip
+    assert checkpoint.why_torn(folder) is None
+    manifest = checkpoint.read_manifest(folder)
+    target = {"t": torch.zeros(7, 5)}
+    read_into(folder, manifest, target)
+    assert torch.equal(target["t"], whole)
+
+
+def test_a_part_that_does_not_come_is_named_and_nothing_is_taken_for_whole(tmp_path, state):
+    snapshot = dataclasses.replace(state.snapshot(), num_writers=3, token=77)
+    with pytest.raises(CheckpointError, match=r"the parts of ranks \[1, 2\] of .* step 5"):
+        checkpoint.write(tmp_path, snapshot, keep=2, given_up=lambda: True)
+    assert checkpoint.newest(tmp_path) is None
+
+
+# In the background -------------------------------------------------------------------------------
+
+
+class Gate:
+    """Holds the writing thread at its first file until the test lets it go on."""
+
+    def __init__(self, monkeypatch):
+        self.reached, self.go = threading.Event(), threading.Event()
+        real = checkpoint.write_pieces
+
+        def write_pieces(*args):
+            self.reached.set()
+            assert self.go.wait(60)
+            return real(*args)
+
+        monkeypatch.setattr(checkpoint, "write_pieces", write_pieces)
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    gate = Gate(monkeypatch)
+    yield gate
+    gate.go.set()
+
+
+def test_what_is_written_is_the_state_of_the_boundary_although_training_goes_on(
+    tmp_path, state, gate
+):
+    writer = CheckpointWriter(tmp_path, keep=2)
+    before = state.model_tensors()["0.weight"].clone()
+    assert writer.start(state.snapshot())
+    assert gate.reached.wait(60)
+    state.model_tensors()["0.weight"].add_(1)
+    assert checkpoint.newest(tmp_path) is None
+    gate.go.set()
+    writer.close()
+    assert torch.equal(checkpoint.load(tmp_path / "step-0000000005")["model"]["0.weight"], before)
+    assert writer.last[0] == 5
+
+
+def test_there_is_at_most_one_in_flight_and_the_next_comes_when_it_is_whole(tmp_path, state, gate):
+    writer = CheckpointWriter(tmp_path, keep=2)
+    assert writer.start(state.snapshot())
+    state.global_step = 6
+    assert not writer.start(state.snapshot())
+    gate.go.set()
+    assert writer.save(state.snapshot()) == tmp_path / "step-0000000006"
+    assert [one.name for one in sorted(tmp_path.iterdir())] == [
+        "step-0000000005", "step-0000000006",
+    ]  # fmt: skip
+
+
+def test_an_error_in_the_background_is_told_once_and_training_goes_on(tmp_path, state, capsys):
+    (tmp_path / "file").write_text("")
+    writer = CheckpointWriter(tmp_path / "file", keep=2)
+    assert writer.start(state.snapshot())
+    writer.close()
+    said = capsys.readouterr().err
+    assert f"[eflib] a checkpoint could not be written to {tmp_path / 'file'}: " in said
+    assert said.endswith("training goes on\n")
+    writer.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_save_that_fails_says_so_to_its_caller(tmp_path):
+    (tmp_path / "file").write_text("")
+    trainer = a_trainer(checkpoint_dir=tmp_path / "file", max_steps=1)
+    with pytest.raises(CheckpointError, match=r"the checkpoint of step 0 could not be written"):
+        trainer.save_checkpoint()
+
+
+def test_who_leaves_waits_for_what_it_writes_within_a_bound(
+    tmp_path, state, gate, monkeypatch, capsys
+):
+    monkeypatch.setattr(timeouts, "CHECKPOINT_LEAVE", 0.05)
+    writer = CheckpointWriter(tmp_path, keep=2)
+    writer.start(state.snapshot())
+    writer.close()
+    assert "still being written" in capsys.readouterr().err
+    gate.go.set()
+    assert writer.save(state.snapshot())
+
+
+@pytest.mark.parametrize("keep", [0, -1, None, 1.5])
+def test_a_number_to_keep_below_one_is_refused(keep):
+    with pytest.raises(UsageError, match=f"keep_checkpoints is {keep}"):
+        a_trainer(keep_checkpoints=keep)
 
 
 def test_a_checkpoint_of_another_model_is_refused_by_the_tensor(tmp_path):

@@ -187,7 +187,7 @@ def test_a_survivor_keeps_its_state_when_a_transfer_to_others_breaks_off(stage):
 def test_rank_0_of_a_job_without_any_state_takes_the_newest_checkpoint(tmp_path, monkeypatch):
     other = Stage(monkeypatch)
     other.state.global_step = 7
-    checkpoint.save(tmp_path, other.state)
+    checkpoint.write(tmp_path, other.state.snapshot(), keep=2)
     stage = Stage(monkeypatch, tmp_path)
     stage.others = [Standing(has_state=False, global_step=0)]
     stage.conductor.enter(made(1, "w0", "w1"))
@@ -198,7 +198,7 @@ def test_rank_0_of_a_job_without_any_state_takes_the_newest_checkpoint(tmp_path,
 def test_a_survivor_s_state_goes_before_a_checkpoint(tmp_path, monkeypatch):
     other = Stage(monkeypatch)
     other.state.global_step = 7
-    checkpoint.save(tmp_path, other.state)
+    checkpoint.write(tmp_path, other.state.snapshot(), keep=2)
     stage = Stage(monkeypatch, tmp_path)
     stage.others = [Standing(has_state=True, global_step=3)]
     stage.conductor.enter(made(1, "w0", "w1"))
