@@ -17,10 +17,21 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 1000
 Document = dict[str, Any]
-_COLUMNS = ("job", "name", "state", "workers", "step", "steps/s", "deadline", "slack", "reason")
+_COLUMNS = (
+    "job",
+    "name",
+    "state",
+    "workers",
+    "step",
+    "steps/s",
+    "deadline",
+    "slack",
+    "checkpoint",
+    "reason",
+)
 _MOMENTS = ("submitted", "started", "ended", "deadline", "projected_finish", "earliest_deadline")
 _DURATIONS = ("slack_s",)
-_LABELS = {"slack_s": "slack", "steps_per_s": "steps/s"}
+_LABELS = {"slack_s": "slack", "steps_per_s": "steps/s", "checkpoint": "last checkpoint"}
 
 
 def print_json(facts: object) -> None:
@@ -98,6 +109,7 @@ def _row(job: Document) -> list[str]:
         "-" if not rate or ended else f"{rate:.3g}",
         "-" if deadline is None else format_deadline(deadline),
         "-" if slack is None else format_duration(float(slack)),
+        wording.checkpoint(job) or "-",
         _text(job.get("reason")),
     ]
 

@@ -106,6 +106,14 @@ def progress(status: Status) -> str:
     return ", ".join(parts)
 
 
+def checkpoint(status: Status) -> str:
+    """Return the last checkpoint's step and age, or "" if none is known."""
+    step, age = status.get("checkpoint_step"), status.get("checkpoint_age_s")
+    if step is None or age is None:
+        return ""
+    return f"step {step}, {format_duration(age)} ago"
+
+
 def rescale(record: Status) -> str:
     """Return what happened at one change of size."""
     text = f"{record.get('from')} -> {record.get('to')} workers at step {record.get('step')}"

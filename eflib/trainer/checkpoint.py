@@ -283,7 +283,7 @@ def _crc32(file: Path) -> int:
 
 def _write_json(file: Path, document: dict[str, Any]) -> None:
     with file.open("w") as text:
-        json.dump(document, text, separators=(",", ":"))
+        text.write(json.dumps(document, separators=(",", ":")))
         text.flush()
         os.fsync(text.fileno())
 

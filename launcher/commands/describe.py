@@ -9,7 +9,8 @@ from eflib.launcher.commands.reading import PROMISED, cluster_to_read, public
 from eflib.units import format_deadline
 
 _SHOWN = (
-    *PROMISED,
+    *(name for name in PROMISED if not name.startswith("checkpoint_")),
+    "checkpoint",
     "submitted",
     "started",
     "ended",
@@ -35,7 +36,7 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
     if json:
         tables.print_json({**status, "spec": {**spec, "env": None}})
         return
-    tables.print_facts(status, _SHOWN)
+    tables.print_facts({**status, "checkpoint": wording.checkpoint(status)}, _SHOWN)
     _print_spec(spec)
     if status.get("rescales"):
         print("rescales")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from eflib.launcher.documents import Cluster, open_cluster
@@ -27,7 +28,9 @@ def cluster_to_read(store: str | None) -> Cluster:
 
 def public(document: Document) -> Document:
     """Return a status document with every field that is promised to be there."""
-    return {**dict.fromkeys(PROMISED), **document}
+    saved_at = document.get("checkpoint_at")
+    age = None if saved_at is None else max(0.0, time.time() - float(saved_at))
+    return {**dict.fromkeys(PROMISED), **document, "checkpoint_age_s": age}
 
 
 PROMISED = (
@@ -42,5 +45,7 @@ PROMISED = (
     "deadline",
     "projected_finish",
     "slack_s",
+    "checkpoint_step",
+    "checkpoint_age_s",
     "reason",
 )

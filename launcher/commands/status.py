@@ -5,7 +5,16 @@ from __future__ import annotations
 from eflib.launcher import tables, wording
 from eflib.launcher.commands.reading import PROMISED, cluster_to_read, public
 
-_SHOWN = (*PROMISED[:2], "state", "reason", "deadline", "projected_finish", "slack_s", "log_dir")
+_SHOWN = (
+    *PROMISED[:2],
+    "state",
+    "reason",
+    "deadline",
+    "projected_finish",
+    "slack_s",
+    "checkpoint",
+    "log_dir",
+)
 
 
 def command(job: str | None = None, *, store: str | None = None, json: bool = False) -> None:
@@ -31,4 +40,5 @@ def command(job: str | None = None, *, store: str | None = None, json: bool = Fa
         tables.print_json(status)
     else:
         print(f"{wording.title(status)}: {wording.progress(status)}")
-        tables.print_facts(status, _SHOWN)
+        facts = {**status, "checkpoint": wording.checkpoint(status)}
+        tables.print_facts(facts, _SHOWN)

@@ -1,5 +1,7 @@
 import importlib
 import json
+import re
+import time
 
 import pytest
 
@@ -67,11 +69,24 @@ def test_status_of_all_shows_those_that_have_not_ended(run, jobs, a_status):
     assert run("efctl status").out.startswith("no job runs or waits")
 
 
+def test_the_age_of_the_last_checkpoint_is_shown_and_grows_without_a_coordinator(
+    run, coordinator, a_status
+):
+    saved = time.time() - 90
+    coordinator.write(a_status(checkpoint_step=100, checkpoint_at=saved))
+    facts = json.loads(run("efctl status digits --json").out)
+    assert facts["checkpoint_step"] == 100
+    assert 90 <= facts["checkpoint_age_s"] < 100
+    for command in ("status digits", "describe digits", "list"):
+        assert re.search(r"checkpoint.*step 100, 1m3\ds ago", run(f"efctl {command}").out, re.S)
+
+
 def test_list_shows_all_in_rows_that_stay_whole(run, jobs, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     header, *rows = run("efctl list").out.splitlines()
     assert header.split() == [
-        *("job", "name", "state", "workers", "step", "steps/s", "deadline", "slack", "reason")
+        *("job", "name", "state", "workers", "step", "steps/s", "deadline", "slack"),
+        *("checkpoint", "reason"),
     ]
     assert [row.split()[:3] for row in rows] == [
         ["gpt-1", "gpt", "FAILED"],
