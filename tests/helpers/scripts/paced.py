@@ -17,6 +17,7 @@ parser.add_argument("--out", required=True)
 parser.add_argument("--pace", type=float, default=0.0008, help="seconds per sample")
 parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
 parser.add_argument("--fail", default="", help="what goes wrong, and where: raise@10, ...")
+parser.add_argument("--deterministic", action="store_true", help="with BatchNorm and dropout")
 parser.add_argument("--width-by-rank", action="store_true")
 options = parser.parse_args()
 
@@ -39,7 +40,8 @@ class Data:
 class Net(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(20, width), nn.Tanh(), nn.Linear(width, 3))
+        more = [nn.BatchNorm1d(width), nn.Dropout(0.2)] if options.deterministic else []
+        self.layers = nn.Sequential(nn.Linear(20, width), nn.Tanh(), *more, nn.Linear(width, 3))
 
     def forward(self, inputs):
         time.sleep(options.pace * len(inputs))
@@ -69,6 +71,7 @@ trainer = ElasticTrainer(
     global_batch_size=64,
     max_steps=options.steps,
     callbacks=[SampleAudit(f"{options.out}/audit")],
+    deterministic=options.deterministic,
 )
 if options.fail != "no-fit":
     trainer.fit()
