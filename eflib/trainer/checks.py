@@ -61,7 +61,11 @@ def check_workers(num_workers: int) -> None:
 
 
 def check_numbers(
-    *, num_workers: int, max_microbatch_size: int | None, num_shards: int, precision: str
+    *,
+    num_workers: int,
+    max_microbatch_size: int | None,
+    precision: str,
+    num_shards: int = 1,
 ) -> None:
     """Check the smaller settings."""
     check_workers(num_workers)

@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,12 @@ import torch
 from eflib.errors import UsageError
 from eflib.store.messages import PAUSE, PROFILE
 from eflib.trainer import checks
+from eflib.trainer.accumulation import COUNT, DECISION, ENDING, LEAVING, LOSS, Accumulation
 from eflib.trainer.batches import to_device
-from eflib.trainer.buffers import BufferKeeper
 from eflib.trainer.conductor import LeftError
-from eflib.trainer.deterministic import NUM_SHARDS, ShardReducer, fix_arithmetic
+from eflib.trainer.deterministic import NUM_SHARDS, fix_arithmetic
 from eflib.trainer.loader import BlockLoader
 from eflib.trainer.position import CARRY, DataPlan
-from eflib.trainer.reduction import GradientReducer, unread
 from eflib.trainer.saving import CheckpointWriter
 from eflib.trainer.session import Session
 from eflib.trainer.state import Stateful, TrainingState
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from eflib.trainer.callback import Callback
     from eflib.trainer.position import Block
 
-LOSS, COUNT, DECISION, LEAVING, ENDING = range(5)  # the control numbers of a step
-NUM_CONTROL = 5
 PREEMPTED_STATUS = 4
 
 
@@ -155,12 +151,11 @@ class ElasticTrainer:
             parts["scaler"] = self._scaler
         self._state = TrainingState(model, parts)
         self._opened = False
-        self._control: list[Any] = []
         self._clear_flags()
 
     def _clear_flags(self) -> None:
         self._block: Block | None = None
-        self._reset_step()
+        self._awaiting = False
         self.loss = float("nan")
         self.batch_samples: list[tuple[int, int]] = []
         self._leaving = False
@@ -253,10 +248,10 @@ class ElasticTrainer:
         self._open()
         while not self._is_over():
             self._begin_step()
-            if not self._blocks:
+            if not self._work.blocks:
                 self._commit()
                 continue
-            for block in self._blocks:
+            for block in self._work.blocks:
                 self._block = block
                 self._awaiting = True
                 yield to_device(self._loader.fetch(block), self.device)
@@ -276,23 +271,8 @@ class ElasticTrainer:
         if not self._awaiting or self._block is None:
             raise UsageError("trainer.step(loss) without a batch, or twice for one batch")
         self._awaiting = False
-        if isinstance(loss, tuple):
-            total, count = loss
-        else:
-            total, count = loss * (self._block.size / self._step_size), 0.0
-        if self._block not in self._firsts:
-            self._reducer.take_up()
-        if self._block == self._blocks[-1]:
-            self._reducer.arm(world_size=self.world_size)
-        self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-        self._control[LOSS] += unread(total)
-        self._control[COUNT] += unread(count)
-        if self._block not in self._lasts:
-            self._reducer.put_away()
-        elif isinstance(self._reducer, ShardReducer):
-            self._reducer.end_shard(self._control, self._lasts[self._block] / self._step_size)
-            self._control = [0.0] * NUM_CONTROL
-        if self._block == self._blocks[-1]:
+        self._work.add(self._block, loss)
+        if self._block == self._work.blocks[-1]:
             self._commit()
 
     def evaluate(
@@ -347,7 +327,12 @@ class ElasticTrainer:
         if self._opened:
             return
         self._opened = True
-        self._reducer = self._make_reducer()
+        self._work = Accumulation(
+            self.model,
+            self._scaler,
+            num_shards=self._num_shards,
+            undoable=self._session.elastic,
+        )
         if self._session.elastic and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
         announce = {
@@ -370,17 +355,6 @@ class ElasticTrainer:
         )
         self._after_entering()
 
-    def _make_reducer(self) -> GradientReducer | ShardReducer:
-        parameters = self.model.parameters()
-        if self._num_shards is None:
-            return GradientReducer(parameters, num_control=NUM_CONTROL)
-        return ShardReducer(
-            parameters,
-            BufferKeeper(self.model),
-            num_shards=self._num_shards,
-            num_control=NUM_CONTROL,
-        )
-
     def _on_sigterm(self, signum: int, frame: object) -> None:
         del signum, frame
         self._leaving = True
@@ -393,42 +367,28 @@ class ElasticTrainer:
             return True
         return not self.profiling and self._state.global_step >= self.max_steps
 
-    def _reset_step(self) -> None:
-        self._block = None
-        self._awaiting = False
-        self._step_size = 1
-        self._blocks: tuple[Block, ...] = ()
-        self._firsts: tuple[Block, ...] = ()
-        self._lasts: dict[Block, int] = {}  # the size of the shard that each ends
-        self._control = [0.0] * NUM_CONTROL
-
     def _begin_step(self) -> None:
-        self._reset_step()
-        self._step_size = self._plan.batch_size(self._plan_step())
-        shards = self._loader.shards(self._plan_step())
-        self._blocks = tuple(chain(*shards))
-        self._firsts = tuple(shard[0] for shard in shards)
-        self._lasts = {shard[-1]: sum(block.size for block in shard) for shard in shards}
-        if isinstance(self._reducer, ShardReducer):
-            self._reducer.begin(self.rank, self.world_size)
-        else:
-            self._reducer.zero()
+        step = self._plan_step()
+        self._work.begin(
+            self._loader.shards(step),
+            self._plan.batch_size(step),
+            rank=self.rank,
+            world_size=self.world_size,
+        )
 
     def _commit(self) -> None:
         """Reduce, apply, count; then follow what the control numbers say."""
-        self._control[DECISION] = float(self._session.decision())
-        self._control[LEAVING] = float(self._leaving)
-        self._control[ENDING] = float(self._ending)
         totals, failure = self._reduce()
         if failure:
             self._block = None
+            self._work.undo()
             self._follow(partial(self._session.recover, failure))
             return
         self._apply(totals)
         self._state.global_step += 1
-        self._state.samples += self._step_size
+        self._state.samples += self._work.step_size
         self.batch_samples = (
-            [sample for block in self._blocks for sample in self._plan.samples(block)]
+            [sample for block in self._work.blocks for sample in self._plan.samples(block)]
             if self._callbacks
             else []
         )
@@ -449,8 +409,13 @@ class ElasticTrainer:
         The exception itself goes no further: its frames would keep the group's connections open,
         and peers that wait for us learn of the failure by their closing.
         """
+        control = {
+            DECISION: float(self._session.decision()),
+            LEAVING: float(self._leaving),
+            ENDING: float(self._ending),
+        }
         try:
-            return self._reducer.reduce(self._control, world_size=self.world_size), ""
+            return self._work.reduce(control), ""
         except RuntimeError as error:
             if not self._session.elastic:
                 raise
@@ -458,10 +423,7 @@ class ElasticTrainer:
             return [], (words.partition("] ")[2] or words or "no reason given").splitlines()[0]
 
     def _apply(self, totals: list[float]) -> None:
-        weighted = totals[COUNT] > 0
-        self.loss = totals[LOSS] / totals[COUNT] if weighted else totals[LOSS]
-        if weighted:
-            self._reducer.scale(1.0 / totals[COUNT])
+        self.loss = totals[LOSS] / totals[COUNT] if totals[COUNT] > 0 else totals[LOSS]
         if self._max_grad_norm is not None:
             self._scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._max_grad_norm)

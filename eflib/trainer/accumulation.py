@@ -1,0 +1,118 @@
+"""A step's gradients: micro-batches go in one by one, the sum over all ranks comes out."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eflib.trainer.buffers import BufferKeeper
+from eflib.trainer.deterministic import ShardReducer
+from eflib.trainer.reduction import GradientReducer, unread
+
+if TYPE_CHECKING:
+    from eflib.trainer.position import Block
+
+LOSS, COUNT, DECISION, LEAVING, ENDING = range(5)  # the control numbers of a step
+NUM_CONTROL = 5
+
+
+class Accumulation:
+    """Accumulates the gradients of one step at a time.
+
+    Args:
+        model: The model whose parameters are trained.
+        scaler: Scales losses before the backward pass.
+        num_shards: Number of virtual shards (deterministic mode), or None.
+        undoable: Keep the buffers of each step's start, so that ``undo`` can go back to them.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        scaler: torch.amp.GradScaler,
+        *,
+        num_shards: int | None,
+        undoable: bool,
+    ) -> None:
+        self._scaler = scaler
+        self._buffers = BufferKeeper(model)
+        self._undoable = undoable
+        parameters = model.parameters()
+        self._reducer: GradientReducer | ShardReducer
+        if num_shards is None:
+            self._reducer = GradientReducer(parameters, num_control=NUM_CONTROL)
+        else:
+            self._reducer = ShardReducer(
+                parameters, self._buffers, num_shards=num_shards, num_control=NUM_CONTROL
+            )
+        self._numbers: list[Any] = []
+        self._firsts: tuple[Block, ...] = ()
+        self._lasts: dict[Block, int] = {}  # the size of the shard that each ends
+        self._world_size = 1
+        self.blocks: tuple[Block, ...] = ()
+        self.step_size = 1
+
+    def begin(
+        self, shards: tuple[tuple[Block, ...], ...], step_size: int, *, rank: int, world_size: int
+    ) -> None:
+        """Begin a step.
+
+        Args:
+            shards: This rank's micro-batches by shard.
+            step_size: Samples of the step over all ranks.
+            rank: This worker's rank.
+            world_size: Number of workers.
+        """
+        self.blocks, self.step_size = tuple(chain(*shards)), step_size
+        self._firsts = tuple(shard[0] for shard in shards)
+        self._lasts = {shard[-1]: sum(block.size for block in shard) for shard in shards}
+        self._numbers = [0.0] * NUM_CONTROL
+        self._world_size = world_size
+        if self._undoable:
+            self._buffers.keep()
+        if isinstance(self._reducer, ShardReducer):
+            self._reducer.begin(rank, world_size)
+        else:
+            self._reducer.zero()
+
+    def add(self, block: Block, loss: torch.Tensor | tuple[torch.Tensor, Any]) -> None:
+        """Run the backward pass of one micro-batch."""
+        if isinstance(loss, tuple):
+            total, count = loss
+        else:
+            total, count = loss * (block.size / self.step_size), 0.0
+        if block not in self._firsts:
+            self._reducer.take_up()
+        if block == self.blocks[-1]:
+            self._reducer.arm(world_size=self._world_size)
+        self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        self._numbers[LOSS] += unread(total)
+        self._numbers[COUNT] += unread(count)
+        if block not in self._lasts:
+            self._reducer.put_away()
+        elif isinstance(self._reducer, ShardReducer):
+            self._reducer.end_shard(self._numbers, self._lasts[block] / self.step_size)
+            self._numbers = [0.0] * NUM_CONTROL
+
+    def undo(self) -> None:
+        """Take back what the forward passes of the step at hand did to buffers."""
+        if self._undoable:
+            self._buffers.restore()
+
+    def reduce(self, control: dict[int, float]) -> list[float]:
+        """Sum over all ranks; afterwards gradients are those of the whole batch.
+
+        Args:
+            control: Control numbers by their place; loss and count are known here.
+
+        Raises:
+            RuntimeError: A peer is gone.
+        """
+        for place, number in control.items():
+            self._numbers[place] = number
+        totals = self._reducer.reduce(self._numbers, world_size=self._world_size)
+        if totals[COUNT] > 0:
+            self._reducer.scale(1.0 / totals[COUNT])
+        return totals
