@@ -72,6 +72,13 @@ class Book:
         """Jobs whose size an operator holds."""
         return [j for j in self.jobs.values() if j.pinned is not None]
 
+    def held(self) -> int:
+        """Return the positions that jobs hold."""
+        held = 0
+        for job in self.jobs.values():
+            held |= job.mask
+        return held
+
     def periods(self) -> Periods:
         """Return what is available when, beside loans and pinned jobs."""
         taken = [(loan.until, loan.mask) for loan in self.loans.values()]

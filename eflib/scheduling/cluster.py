@@ -66,6 +66,10 @@ class Cluster:
             del self._gpus[position]
         return gone
 
+    def node_masks(self) -> tuple[int, ...]:
+        """Return the positions of each node."""
+        return tuple(((1 << self._sizes[n]) - 1) << self._first[n] for n in self._sizes)
+
     def gpus(self, mask: int) -> tuple[Gpu, ...]:
         """Return the GPUs at a set of positions, in the order of the line."""
         return tuple(self._gpus[p] for p in positions(mask))

@@ -14,6 +14,7 @@ from eflib.scheduling.plan import (
     Plan,
     Planned,
     Row,
+    Segment,
     trim,
     walk,
     work_to_plan,
@@ -32,7 +33,12 @@ def promise_order(job: Job) -> tuple[float, float, int]:
 
 
 def fresh_plan(
-    jobs: Sequence[Job], periods: Periods, now: float, settings: SchedulerSettings
+    jobs: Sequence[Job],
+    periods: Periods,
+    now: float,
+    settings: SchedulerSettings,
+    avoid: int = 0,
+    keep: Mapping[str, float] | None = None,
 ) -> Plan | None:
     """Plan all promised jobs anew; None if no order that was tried keeps every promise.
 
@@ -43,20 +49,54 @@ def fresh_plan(
         periods: What is available when.
         now: Scheduler time in seconds.
         settings: Costs, margins and how often to try.
+        avoid: Positions that somebody uses now; see ``place``.
+        keep: Jobs by id that run, and until when they hold their smallest count at least.
     """
-    return _Planner(jobs, periods, now, settings).plan()
+    return _Planner(jobs, periods, now, settings, avoid, keep).plan()
+
+
+def placed_again(
+    jobs: Sequence[Job],
+    rows: Mapping[str, Row],
+    periods: Periods,
+    now: float,
+    settings: SchedulerSettings,
+    avoid: int = 0,
+) -> Plan | None:
+    """Place the counts of rows anew; None if that keeps not every promise.
+
+    Args:
+        jobs: All with a promise, a newcomer among them.
+        rows: The rows of all of them; their blocks do not matter.
+        periods: What is available when.
+        now: Scheduler time in seconds.
+        settings: Costs and margins.
+        avoid: Positions that somebody uses now; see ``place``.
+    """
+    return _Planner(jobs, periods, now, settings, avoid).placed(rows)
 
 
 class _Planner:
     """One attempt at a plan, and the orders it tries."""
 
     def __init__(
-        self, jobs: Sequence[Job], periods: Periods, now: float, settings: SchedulerSettings
+        self,
+        jobs: Sequence[Job],
+        periods: Periods,
+        now: float,
+        settings: SchedulerSettings,
+        avoid: int = 0,
+        keep: Mapping[str, float] | None = None,
     ) -> None:
         self._order = sorted(jobs, key=promise_order)
         self._periods, self._now, self._settings = periods, now, settings
         self._free = Timeline(list(periods))
         self._reserve = {job.job_id: settings.forced_moves for job in jobs}
+        self._keep = keep or {}
+        self._avoid = avoid
+        for job in jobs:
+            if job.job_id in self._keep:
+                self._free.reserve(now, self._keep[job.job_id], 1 << job.exponents[0])
 
     def plan(self) -> Plan | None:
         """Try orders until all jobs fit, then place and verify."""
@@ -79,6 +119,9 @@ class _Planner:
             left = work_to_plan(job, settings)
             reserve = self._reserve[job.job_id] * settings.rescale_cost
             row = None
+            until = self._keep.get(job.job_id, -math.inf)
+            if until > self._now:
+                timeline.release(self._now, until, 1 << job.exponents[0])
             for spare in (reserve, 0.0) if reserve else (0.0,):
                 row = fill(
                     job, timeline, left=left, deadline=job.promise, settings=settings, spare=spare
@@ -87,15 +130,29 @@ class _Planner:
                     break
             if row is None:
                 return rows, number
+            if row and row[0].start > self._now + SAME_INSTANT and until > self._now:
+                head = Segment(self._now, min(until, row[0].start), 0, 1 << job.exponents[0])
+                row = [head, *row]
             rows[job.job_id] = row
             timeline.reserve_row(row)
         return rows, -1
+
+    def placed(self, rows: Mapping[str, Row]) -> Plan | None:
+        """Place rows and walk them; None if one ends late."""
+        wanted = [(j, rows[j.job_id], self._moves(j, rows[j.job_id])) for j in self._order]
+        placed = place(wanted, self._periods, self._now, self._avoid)
+        if placed is None:
+            return None
+        plan, failed = self._walk_all(placed)
+        if failed and self._settings.rescale_cost:
+            failed = self._stretch(failed, plan, placed)
+        return None if failed else plan
 
     def _verified(self, rows: dict[str, Row]) -> Plan | None:
         """Place and walk; rows that fail get one more move in reserve, a few times."""
         for _ in range(VERIFY_ROUNDS):
             wanted = [(j, rows[j.job_id], self._moves(j, rows[j.job_id])) for j in self._order]
-            placed = place(wanted, self._periods, self._now)
+            placed = place(wanted, self._periods, self._now, self._avoid)
             if placed is None:
                 return None
             plan, failed = self._walk_all(placed)

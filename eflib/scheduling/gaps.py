@@ -20,6 +20,7 @@ def in_gaps(
     deadline: float,
     now: float,
     settings: SchedulerSettings,
+    avoid: int = 0,
 ) -> Planned | None:
     """Plan one job in what a plan leaves free, moving nobody; None if it cannot be in time.
 
@@ -29,6 +30,7 @@ def in_gaps(
         deadline: Scheduler time in seconds; may be infinite.
         now: Scheduler time in seconds.
         settings: Costs and margins.
+        avoid: Free positions to take last, as somebody uses them now.
     """
     if not job.exponents:
         return None
@@ -39,7 +41,7 @@ def in_gaps(
         counts = fill(job, timeline, left=left, deadline=deadline, settings=settings, spare=spare)
         if counts is None:
             continue
-        row = occupancy.place_alone(counts, job.mask)
+        row = occupancy.place_alone(counts, job.mask, avoid)
         if row is None:
             continue
         finish = walk(job, row, left=left, now=now, settings=settings)

@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 from eflib.scheduling import promises
-from eflib.scheduling.blocks import best_fit
+from eflib.scheduling.blocks import best_fit, positions
 from eflib.scheduling.book import Book, Loan
 from eflib.scheduling.commands import Command, ProfilingDenied, ProfilingGranted
+from eflib.scheduling.gentle import disturbance, kept_back
+from eflib.scheduling.plan import Plan
 
 
 def lend(book: Book, job_id: str, max_gpus: int, seconds: float, commands: list[Command]) -> None:
-    """Lend the largest power of two of at most ``max_gpus`` GPUs that breaks no promise."""
+    """Lend a power of two of at most ``max_gpus`` GPUs, so that no promise breaks.
+
+    The largest for which everybody who runs keeps some of its GPUs; if there is none, the largest.
+    """
     if job_id in book.loans:
         commands.append(ProfilingDenied(job_id, "it is being profiled already"))
         return
     if max_gpus < 1 or seconds <= 0:
         commands.append(ProfilingDenied(job_id, f"{max_gpus} GPUs for {seconds:g} s are none"))
         return
-    exponent = min(max_gpus, _sparable(book)).bit_length() - 1
-    while exponent >= 0:
+    largest = min(max_gpus, _sparable(book)).bit_length() - 1
+    fallback: tuple[int, Plan] | None = None
+    for exponent in range(largest, -1, -1):
         for mask in _choices(book, exponent, seconds):
             book.loans[job_id] = Loan(mask, book.now + seconds)
             plan = promises.refit(book, book.periods())
             if plan is not None:
-                promises.adopt(book, plan)
-                commands.append(ProfilingGranted(job_id, book.cluster.gpus(mask)))
-                return
+                if not any(disturbance(book, plan)):
+                    _grant(book, job_id, plan, commands)
+                    return
+                fallback = fallback or (mask, plan)
             del book.loans[job_id]
-        exponent -= 1
+    if fallback is not None:
+        mask, plan = fallback
+        book.loans[job_id] = Loan(mask, book.now + seconds)
+        _grant(book, job_id, plan, commands)
+        return
     commands.append(
         ProfilingDenied(job_id, "every GPU is needed to keep a promise, lent or pinned")
     )
+
+
+def _grant(book: Book, job_id: str, plan: Plan, commands: list[Command]) -> None:
+    """Adopt the plan around a loan that is in the book already."""
+    promises.adopt(book, plan)
+    commands.append(ProfilingGranted(job_id, book.cluster.gpus(book.loans[job_id].mask)))
 
 
 def _sparable(book: Book) -> int:
@@ -40,16 +57,28 @@ def _sparable(book: Book) -> int:
 
 
 def _choices(book: Book, exponent: int, seconds: float) -> list[int]:
-    """Return blocks to try: idle now and spare for the time, spare for the time, spare now, any."""
+    """Return sets to try, best first.
+
+    Blocks that are idle now and spare for the time; then what those that run can give up and still
+    keep some, as a block or anyhow on one node; then what is spare for the time, spare now, any.
+    """
     occupancy = book.occupancy(book.promised())
     now = book.now
     spare = occupancy.free_over(now, now + seconds)
     everything = book.periods()[0][1]
-    idle = everything
-    for job in book.jobs.values():
-        idle &= ~job.mask
+    idle = everything & ~book.held()
+    given = everything & ~kept_back(book)
     found: list[int] = []
-    for free in (spare & idle, spare, occupancy.free[0], everything):
+    for free in (spare & idle, spare & given, occupancy.free[0] & given, given):
+        mask = best_fit(free, exponent, low=False)
+        if mask and mask not in found:
+            found.append(mask)
+    for node in book.cluster.node_masks():
+        some = positions(given & node)[-(1 << exponent) :]
+        if len(some) == 1 << exponent:
+            found.append(sum(1 << position for position in some))
+            break
+    for free in (spare, occupancy.free[0], everything):
         mask = best_fit(free, exponent, low=False)
         if mask and mask not in found:
             found.append(mask)

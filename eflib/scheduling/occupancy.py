@@ -161,7 +161,7 @@ class Occupancy:
         fits = self.fits(until, largest)
         return Timeline.of_fits(self.times[: len(fits)], fits)
 
-    def place_alone(self, counts: Row, held: int) -> Row | None:
+    def place_alone(self, counts: Row, held: int, avoid: int = 0) -> Row | None:
         """Place a row of counts without moving anybody; None if a block is missing.
 
         A stay goes on one block for as long as one is free, and moves on where it must.
@@ -169,6 +169,7 @@ class Occupancy:
         Args:
             counts: The row, not placed.
             held: Positions held now, kept where possible.
+            avoid: Free positions to take last for what begins now.
         """
         row: Row = []
         for start, end, _, count in counts:
@@ -178,7 +179,9 @@ class Occupancy:
                 mask = held if held.bit_count() == count else 0
                 until = self.free_until(mask, at) if mask else at
                 if until <= at + SAME_INSTANT:
-                    mask, until = self._longest(at, end, exponent)
+                    mask, until = self._longest(
+                        at, end, exponent, avoid if at <= self.times[0] + SAME_INSTANT else 0
+                    )
                 if not mask:
                     return None
                 until = min(until, end)
@@ -186,7 +189,7 @@ class Occupancy:
                 at, held = until, mask
         return row
 
-    def _longest(self, start: float, end: float, exponent: int) -> tuple[int, float]:
+    def _longest(self, start: float, end: float, exponent: int, avoid: int) -> tuple[int, float]:
         """Return a block that stays free for as long as any does, and until when."""
         first = max(bisect_right(self.times, start + SAME_INSTANT) - 1, 0)
         free, until = self.free[first], math.inf
@@ -200,4 +203,5 @@ class Occupancy:
                 until = self.times[column]
                 break
             free = both
-        return best_fit(free, exponent, low=True), until
+        mask = best_fit(free & ~avoid, exponent, low=True) if avoid else 0
+        return mask or best_fit(free, exponent, low=True), until

@@ -1,6 +1,7 @@
 """Which GPUs: rows of counts become rows of blocks, in one dry run over the future.
 
-Jobs whose count stays keep their block. The changed give up theirs and are placed in falling size:
+Jobs whose count stays keep their block. Who shrinks now stays inside its own, and who comes goes
+where nobody is, if there is room. The other changed give up theirs and are placed in falling size:
 in or around their own old block, else in the smallest free buddy that holds them, else on the
 aligned block that is cheapest to clear. The evicted are smaller than the one that evicts, so that
 ends. With moves, any counts fit for which ``capacity_by_exponent`` has room.
@@ -55,7 +56,10 @@ class Grounds:
 
 
 def place(
-    rows: Sequence[tuple[Job, Row, float]], periods: Sequence[tuple[float, int]], now: float
+    rows: Sequence[tuple[Job, Row, float]],
+    periods: Sequence[tuple[float, int]],
+    now: float,
+    avoid: int = 0,
 ) -> dict[str, Row] | None:
     """Place rows of counts; None if some count fits nowhere even with moves.
 
@@ -63,6 +67,7 @@ def place(
         rows: Job, its row in counts, and how many moves by others it has time for.
         periods: What is available when.
         now: Scheduler time in seconds.
+        avoid: Positions that somebody uses now: a newcomer takes others if it can.
     """
     grounds = Grounds(periods)
     ends = sorted(row[-1].end for _, row, _ in rows if row)
@@ -83,7 +88,7 @@ def place(
         changes.setdefault(now, []).append((tenant, _count_at(row, now)))
         for time, count in _changes(row, now):
             changes.setdefault(time, []).append((tenant, count))
-    return _sweep(tenants, changes, grounds)
+    return _sweep(tenants, changes, grounds, avoid)
 
 
 class _Floor:
@@ -112,6 +117,7 @@ def _sweep(
     tenants: list[Tenant],
     changes: dict[float, list[tuple[Tenant, int]]],
     grounds: Grounds,
+    avoid: int,
 ) -> dict[str, Row] | None:
     """Go through the borders in order of time, placing what changes."""
     floor = _Floor()
@@ -127,6 +133,9 @@ def _sweep(
         available = grounds.at(time)
         latest = {tenant.job.job_id: (tenant, count) for tenant, count in batch}
         to_place = _release(latest.values(), floor, available, time)
+        if time == times[0]:
+            to_place = _settle_shrinking(to_place, floor, available, time)
+            to_place = _settle_new(to_place, floor, available & ~avoid, time)
         if not _place_all(to_place, floor, available, time):
             return None
     for tenant in floor.held.values():
@@ -154,6 +163,36 @@ def _release(
         else:
             tenant.mask = 0
     return to_place
+
+
+def _settle_shrinking(
+    to_place: list[tuple[Tenant, int]], floor: _Floor, available: int, time: float
+) -> list[tuple[Tenant, int]]:
+    """Place who needs no more than it holds inside its own block; return the others."""
+    others: list[tuple[Tenant, int]] = []
+    for tenant, count in to_place:
+        exponent = count.bit_length() - 1
+        mask = best_fit(tenant.mask & available & ~floor.used, exponent, low=True)
+        if mask:
+            floor.enter(tenant, mask, count, time)
+        else:
+            others.append((tenant, count))
+    return others
+
+
+def _settle_new(
+    to_place: list[tuple[Tenant, int]], floor: _Floor, idle: int, time: float
+) -> list[tuple[Tenant, int]]:
+    """Place who holds nothing yet where nobody is; return the others."""
+    others: list[tuple[Tenant, int]] = []
+    for tenant, count in sorted(to_place, key=_largest_first):
+        exponent = count.bit_length() - 1
+        mask = 0 if tenant.mask else best_fit(idle & ~floor.used, exponent, low=tenant.low)
+        if mask:
+            floor.enter(tenant, mask, count, time)
+        else:
+            others.append((tenant, count))
+    return others
 
 
 def _place_all(

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from eflib.scheduling.book import Book
-from eflib.scheduling.fresh import fresh_plan, promise_order
+from eflib.scheduling.fresh import fresh_plan, placed_again, promise_order
 from eflib.scheduling.gaps import in_gaps, soonest_in_gaps
+from eflib.scheduling.gentle import disturbance, head_of, in_place
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy, Periods
 from eflib.scheduling.plan import (
@@ -25,6 +26,9 @@ from eflib.scheduling.timeline import Timeline
 
 _OFFER_TRIES = 20
 
+_KEEP_TRIES = 4
+"""How many plans are made to let fewer wait."""
+
 CHEAP_ENOUGH = 1.1
 """GPU-seconds of a newcomer in the gaps, against those on an idle cluster, that need no re-plan."""
 
@@ -37,33 +41,119 @@ def adopt(book: Book, plan: Plan) -> None:
         job.base = planned.row
 
 
-def admit(book: Book, job: Job, deadline: float) -> Plan | None:
+def admit(book: Book, job: Job, deadline: float, *, calm: bool = False) -> Plan | None:
     """Return a plan that keeps every promise and gives ``job`` its deadline; None if none is found.
 
     If the newcomer fits beside the shares of the others as cheaply as on an empty cluster, nothing
     else is asked. Else the whole plan is made anew; where that fails, the newcomer goes beside the
     shares at any price, or else into the gaps of the standing plan.
+
+    Args:
+        book: The state.
+        job: The newcomer.
+        deadline: Scheduler time in seconds.
+        calm: Look for a plan in which who runs stays where it is, if the first one found
+            disturbs somebody.
     """
     if deadline <= book.now:
         return None
     job.promise = deadline
-    plan, is_cheap = _beside(book, job)
-    dear = plan
-    if not is_cheap:
-        jobs = [*book.promised(), job]
-        plan = fresh_plan(jobs, book.periods(), book.now, book.settings)
-    plan = dear if plan is None else plan
-    if plan is None:
-        found = in_gaps(
-            job,
-            book.occupancy(book.promised()),
-            deadline=deadline,
-            now=book.now,
-            settings=book.settings,
-        )
-        plan = None if found is None else {job.job_id: found}
+    plan = _any_plan(book, job)
+    if plan is not None and calm:
+        plan = calmer(book, plan, job)
     job.promise = math.inf
     return plan
+
+
+def calmer(book: Book, plan: Plan, newcomer: Job | None = None) -> Plan:
+    """Return a plan, or another that disturbs fewer of those that run.
+
+    Tried in this order: the same counts, placed around those that run; who runs shrunk, for as long
+    as it runs; all filled anew, with those that would wait holding their smallest count till then.
+
+    Args:
+        book: The state.
+        plan: One that keeps every promise.
+        newcomer: A job of the plan that is not live yet.
+    """
+    least = disturbance(book, plan)
+    if not any(least):
+        return plan
+    for make in (_placed_again, _in_place, _kept_running):
+        other = make(book, plan, newcomer)
+        if other is not None and (hurt := disturbance(book, other)) < least:
+            plan, least = other, hurt
+            if not any(least):
+                break
+    return plan
+
+
+def _with(book: Book, newcomer: Job | None) -> list[Job]:
+    """Return all that a plan has to hold."""
+    return book.promised() if newcomer is None else [*book.promised(), newcomer]
+
+
+def _placed_again(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
+    """Return a plan of the same counts that is placed around those that run."""
+    jobs = _with(book, newcomer)
+    rows = {j.job_id: plan[j.job_id].row if j.job_id in plan else j.row for j in jobs}
+    return placed_again(jobs, rows, book.periods(), book.now, book.settings, book.held())
+
+
+def _in_place(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
+    """Return a plan in which who runs shrinks where it is."""
+    return in_place(book, newcomer)
+
+
+def _kept_running(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
+    """Return a plan in which those that would wait hold their smallest count till then."""
+    keep: dict[str, float] = {}
+    dropped: set[str] = set()
+    found: Plan | None = None
+    jobs = _with(book, newcomer)
+    for _ in range(_KEEP_TRIES):
+        waiting = {
+            job.job_id: row[0].start
+            for job in book.promised()
+            if job.mask and job.exponents and job.job_id not in dropped
+            if (row := plan[job.job_id].row if job.job_id in plan else job.row)
+            and not head_of(row, book.now)
+        }
+        if not waiting and found is not None:
+            break
+        keep.update(waiting)
+        other = fresh_plan(jobs, book.periods(), book.now, book.settings, book.held(), keep)
+        if other is not None:
+            plan = found = other
+        elif len(keep) > 1:
+            latest = max(keep, key=lambda name: promise_order(book.jobs[name]))
+            dropped.add(latest)
+            del keep[latest]
+        else:
+            break
+    return found
+
+
+def _any_plan(book: Book, job: Job) -> Plan | None:
+    """Return the plan that takes least, whoever has to move for it; None if none is found."""
+    plan, is_cheap = _beside(book, job)
+    if is_cheap:
+        return plan
+    fresh = fresh_plan(
+        [*book.promised(), job], book.periods(), book.now, book.settings, book.held()
+    )
+    if fresh is not None or plan is not None:
+        return fresh or plan
+    occupancy = book.occupancy(book.promised())
+    found = in_gaps(
+        job,
+        occupancy,
+        deadline=job.promise,
+        now=book.now,
+        settings=book.settings,
+        avoid=book.held(),
+    )
+    return None if found is None else {job.job_id: found}
 
 
 def _beside(book: Book, job: Job) -> tuple[Plan | None, bool]:
@@ -80,7 +170,9 @@ def _beside(book: Book, job: Job) -> tuple[Plan | None, bool]:
     occupancy = Occupancy(periods, (planned.row for planned in plan.values()))
     if occupancy.clash:
         return None, False
-    found = in_gaps(job, occupancy, deadline=job.promise, now=now, settings=settings)
+    found = in_gaps(
+        job, occupancy, deadline=job.promise, now=now, settings=settings, avoid=book.held()
+    )
     if found is None:
         return None, False
     alone = fill(
@@ -143,7 +235,7 @@ def repair(book: Book) -> list[Job]:
     if not hurt:
         return []
     periods = book.periods()
-    plan = fresh_plan(book.promised(), periods, book.now, book.settings)
+    plan = fresh_plan(book.promised(), periods, book.now, book.settings, book.held())
     if plan is None:
         plan = _gap_plan(book, hurt)
     if plan is not None:
@@ -171,7 +263,7 @@ def _give_up(book: Book, hurt: Sequence[Job], periods: Periods) -> list[Job]:
     kept = [job for job in book.promised() if job not in hurt]
     lost: list[Job] = []
     for job in hurt:
-        plan = fresh_plan([*kept, job], periods, book.now, book.settings)
+        plan = fresh_plan([*kept, job], periods, book.now, book.settings, book.held())
         if plan is not None:
             adopt(book, plan)
             kept.append(job)
@@ -196,7 +288,8 @@ def refit(book: Book, reserved: Periods) -> Plan | None:
     jobs = book.promised()
     if _clear_of(jobs, reserved):
         return {job.job_id: Planned(job.row, job.finish) for job in jobs}
-    return fresh_plan(jobs, reserved, book.now, book.settings)
+    plan = fresh_plan(jobs, reserved, book.now, book.settings, book.held())
+    return None if plan is None else calmer(book, plan)
 
 
 def _clear_of(jobs: Sequence[Job], periods: Periods) -> bool:

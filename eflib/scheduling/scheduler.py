@@ -226,7 +226,7 @@ class Scheduler:
     def _promise(self, job: Job, commands: list[Command]) -> bool:
         """Promise the deadline if a plan keeps it beside all others; True if promised."""
         book = self.book
-        plan = promises.admit(book, job, job.deadline)
+        plan = promises.admit(book, job, job.deadline, calm=True)
         if plan is None:
             return False
         job.promise = job.deadline

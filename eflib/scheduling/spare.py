@@ -49,6 +49,9 @@ class SpareGpus:
             promised: Jobs whose row keeps a promise already.
             yielding: Jobs that have nothing but what is spare, in order of their claims.
         """
+        for job in promised:
+            if not job.row or job.row[0].start > self._now + SAME_INSTANT:
+                self._keep_some(job)
         self._start(yielding)
         jobs = [*promised, *yielding]
         for job in jobs:
@@ -73,10 +76,16 @@ class SpareGpus:
         if not waiting:
             return
         for job in idle:
-            if self._may_keep(job):
-                self._hold_while_free(job, best_fit(job.mask, job.exponents[0], low=True))
+            self._keep_some(job)
         for job in sorted(waiting, key=lambda j: (j.left / j.rates[0], j.order)):
             self._grow(job)
+
+    def _keep_some(self, job: Job) -> None:
+        """Leave a running job the smallest count inside what it holds, while that is free."""
+        if self._may_keep(job):
+            mask = best_fit(job.mask & self._occupancy.free[0], job.exponents[0], low=True)
+            if mask:
+                self._hold_while_free(job, mask)
 
     def _held_next(self, job: Job) -> int:
         """Return what the row gives the job now."""
@@ -147,6 +156,9 @@ class SpareGpus:
                 block = enclosing(held, exponent)
                 if block & ~free == 0 and block not in found:
                     found.append(block)
+        own = best_fit(free & job.mask, exponent, low=True)
+        if own and own not in found:
+            found.append(own)
         lasting = self._occupancy.free_over(self._now, job.finish)
         for choice in (lasting, free):
             block = best_fit(choice, exponent, low=True)

@@ -138,6 +138,15 @@ class Timeline:
                 self._free[place, first:last] -= count
         self._refit(first, last)
 
+    def release(self, start: float, end: float, count: int) -> None:
+        """Give back what ``reserve`` took out with the same arguments."""
+        first, last = self.split(start), self.split(end)
+        exponent = count.bit_length() - 1
+        for place, level in enumerate(self._exponents):
+            if level <= exponent:
+                self._free[place, first:last] += count
+        self._refit(first, last)
+
     def reserve_row(self, row: Row) -> None:
         """Take out all that a row holds."""
         for segment in row:
