@@ -392,6 +392,7 @@ class ControlPlane:
             self._measurer.on_switched(job, now)
             return
         fields = ("generation", "step", "from", "to", "pause_s", "parts", "reason")
+        fields += ("shares", "passes")
         record = {name: message.get(name) for name in fields}
         if message.get("from"):
             job.rescales.append(record)

@@ -29,7 +29,11 @@ MEASURED_SECONDS_MOST = 5.0
 
 @dataclass
 class Rescale:
-    """One change of a job's membership, with its pause by part, in seconds."""
+    """One change of a job's membership, with its pause by part, in seconds.
+
+    ``shares`` are the samples of each rank and ``passes`` the forward passes that rank 0 takes for
+    its own, before and after.
+    """
 
     generation: int
     step: int
@@ -38,6 +42,8 @@ class Rescale:
     pause_s: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    shares: str = ""
+    passes: str = ""
 
     def to_message(self) -> dict[str, Any]:
         """Return the JSON object; the field is called ``from`` there."""

@@ -112,8 +112,8 @@ class Session:
     def let_leave(self, *, leaving: bool) -> None:
         """Let the workers go that were asked to leave."""
 
-    def step_done(self, state: TrainingState, loss: float) -> None:
-        """Note that a step is committed."""
+    def step_done(self, state: TrainingState, loss: float, *, passes: int = 1) -> None:
+        """Note that a step is committed, and how many forward passes this rank made for it."""
 
     def report_now(self) -> None:
         """Tell the last that there is to tell of this job's progress."""
@@ -148,6 +148,7 @@ class ElasticSession(Session):
         self._entered = 0.0
         self._pending = 0
         self._measured = 0
+        self._passes = 0
         self._document: dict[str, Any] | None = None
 
     def open(
@@ -241,11 +242,12 @@ class ElasticSession(Session):
         newest = self._membership.newest(current.number)
         self._enter(newest or following, before=current.world_size)
 
-    def step_done(self, state: TrainingState, loss: float) -> None:
+    def step_done(self, state: TrainingState, loss: float, *, passes: int = 1) -> None:
         """Count the step, note the pause if it was the first of a generation, report."""
         self._clock.tick()
         if self._rescale is not None:
-            self._complete_rescale()
+            self._complete_rescale(passes)
+        self._passes = passes
         if self.rank == 0 and self.mode == PROFILE:
             self._report_measured()
         elif self.rank == 0:
@@ -284,8 +286,9 @@ class ElasticSession(Session):
         conductor = self._conductor
         if conductor is None:
             raise LookupError("the session is not open")
+        parts = {"agree": time.perf_counter() - self._boundary}
         try:
-            parts = conductor.enter(generation)
+            parts |= conductor.enter(generation)
         except LeftError as left:
             self._say(f"leaves at step {self._state.global_step}: {left.generation.reason}")
             raise
@@ -305,7 +308,7 @@ class ElasticSession(Session):
         self._clock.restart()
         self._measured = 0
 
-    def _complete_rescale(self) -> None:
+    def _complete_rescale(self, passes: int) -> None:
         now = time.perf_counter()
         rescale, self._rescale = self._rescale, None
         self._keeper.drop_parked()
@@ -313,11 +316,13 @@ class ElasticSession(Session):
             return
         rescale.parts["first_step"] = now - self._entered
         rescale.pause_s = now - self._boundary
+        rescale.shares = f"{self._shares(rescale.from_)} -> {self._shares(rescale.to)}"
+        rescale.passes = f"{self._passes if rescale.from_ else 0} -> {passes}"
         self._reporter.post("switched", **rescale.to_message())
         parts = ", ".join(f"{name} {seconds:.3f}" for name, seconds in rescale.parts.items())
         self._say(
             f"rescaled {rescale.from_} -> {rescale.to} workers at step {rescale.step}: "
-            f"{self._shares(rescale.from_)} -> {self._shares(rescale.to)} samples a rank; "
+            f"{rescale.shares} samples a rank, in {rescale.passes} passes on rank 0; "
             f"pause {rescale.pause_s:.3f} s ({parts})"
         )
 

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from live import LiveCluster, Torchrun, stamps
 
 SCRIPT = Path(__file__).with_name("elastic_job.py")
+PARTS = ("agree", "leave", "form", "state", "first_step")
 STEPS_BETWEEN = 30
 """Steps at a size before it is changed again: what was parked is closed by then."""
 
@@ -116,8 +117,7 @@ def main():
             report[f"torchrun_s_{name}"] = round(peer, 3)
             text += f", torchrun {peer:.2f} s (of {_listed(theirs[way])}), 1/{peer / mean:.0f}"
         report[f"parts_{name}"] = {
-            part: round(statistics.median(one[part] for one in parts[way]), 4)
-            for part in parts[way][0]
+            part: round(statistics.median(one[part] for one in parts[way]), 4) for part in PARTS
         }
         print(f"{text}\n  {report[f'parts_{name}']}", flush=True)
     report["ratio"] = round(max(quotients), 5) if quotients else None

@@ -65,7 +65,17 @@ def test_1_3_2_4_keeps_pids_samples_and_numbers(four_slots, tmp_path, optimizer)
     code, output, _ = cluster.run("efctl", "status", name, "--json")
     ended = json.loads(output)
     assert (code, ended["state"], ended["global_step"]) == (0, "SUCCEEDED", STEPS)
-    assert [(one["from"], one["to"]) for one in ended["rescales"]][-3:] == [(1, 3), (3, 2), (2, 4)]
+    last = ended["rescales"][-3:]
+    assert [(one["from"], one["to"]) for one in last] == [(1, 3), (3, 2), (2, 4)]
+    for one in last:
+        assert set(one["parts"]) == {"agree", "leave", "form", "state", "first_step"}
+        assert sum(one["parts"].values()) == pytest.approx(one["pause_s"], abs=0.05)
+    assert [one["shares"] for one in last] == [
+        "64x1 -> 22+21+21",
+        "22+21+21 -> 32x2",
+        "32x2 -> 16x4",
+    ]
+    assert {one["passes"] for one in last} == {"1 -> 1"}
 
 
 def test_zero_pauses_a_job_and_auto_brings_it_back_where_it_was(four_slots, tmp_path):
