@@ -50,7 +50,7 @@ setup(
         "psutil>=5.9",
     ],
     extras_require={
-        "examples": ["scikit-learn>=1.4"],
+        "examples": ["scikit-learn>=1.4", "pillow>=10", "transformers>=4.56"],
         "plot": ["matplotlib>=3.8"],
         "simulator": ["scipy>=1.11"],
         "test": [
@@ -59,6 +59,7 @@ setup(
             "pytest-xdist>=3.6",  # the tests on all cores
             "hypothesis>=6.100",
             "scikit-learn>=1.4",
+            "pillow>=10",
             "matplotlib>=3.8",
             "scipy>=1.11",
             "transformers>=4.56",  # models are held against it
