@@ -25,6 +25,7 @@ class Accumulation:
         model: The model whose parameters are trained.
         scaler: Scales losses before the backward pass.
         num_shards: Number of virtual shards (deterministic mode), or None.
+        num_control: Number of control numbers: ``NUM_CONTROL``, and what else ranks agree on.
         undoable: Keep the buffers of each step's start, so that ``undo`` can go back to them.
     """
 
@@ -34,6 +35,7 @@ class Accumulation:
         scaler: torch.amp.GradScaler,
         *,
         num_shards: int | None,
+        num_control: int,
         undoable: bool,
     ) -> None:
         self._scaler = scaler
@@ -42,11 +44,12 @@ class Accumulation:
         parameters = model.parameters()
         self._reducer: GradientReducer | ShardReducer
         if num_shards is None:
-            self._reducer = GradientReducer(parameters, num_control=NUM_CONTROL)
+            self._reducer = GradientReducer(parameters, num_control=num_control)
         else:
             self._reducer = ShardReducer(
-                parameters, self._buffers, num_shards=num_shards, num_control=NUM_CONTROL
+                parameters, self._buffers, num_shards=num_shards, num_control=num_control
             )
+        self._num_control = num_control
         self._numbers: list[Any] = []
         self._firsts: tuple[Block, ...] = ()
         self._lasts: dict[Block, int] = {}  # the size of the shard that each ends
@@ -68,7 +71,7 @@ class Accumulation:
         self.blocks, self.step_size = tuple(chain(*shards)), step_size
         self._firsts = tuple(shard[0] for shard in shards)
         self._lasts = {shard[-1]: sum(block.size for block in shard) for shard in shards}
-        self._numbers = [0.0] * NUM_CONTROL
+        self._numbers = [0.0] * self._num_control
         self._world_size = world_size
         if self._undoable:
             self._buffers.keep()
@@ -94,7 +97,7 @@ class Accumulation:
             self._reducer.put_away()
         elif isinstance(self._reducer, ShardReducer):
             self._reducer.end_shard(self._numbers, self._lasts[block] / self.step_size)
-            self._numbers = [0.0] * NUM_CONTROL
+            self._numbers = [0.0] * self._num_control
 
     def undo(self) -> None:
         """Take back what the forward passes of the step at hand did to buffers."""

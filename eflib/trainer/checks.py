@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from eflib.errors import UsageError
+from eflib.trainer.microbatch import AUTO
 
 AUTOCAST: dict[str, torch.dtype | None] = {
     "fp32": None,
@@ -63,16 +64,26 @@ def check_workers(num_workers: int) -> None:
 def check_numbers(
     *,
     num_workers: int,
-    max_microbatch_size: int | None,
+    max_microbatch_size: int | str | None,
     precision: str,
-    num_shards: int = 1,
+    num_shards: int | None = None,
 ) -> None:
     """Check the smaller settings."""
     check_workers(num_workers)
-    if max_microbatch_size is not None and max_microbatch_size < 1:
+    if isinstance(max_microbatch_size, str):
+        if max_microbatch_size != AUTO:
+            raise UsageError(
+                f"max_microbatch_size is {max_microbatch_size!r}", hint="a number, 'auto' or None"
+            )
+    elif max_microbatch_size is not None and max_microbatch_size < 1:
         raise UsageError(f"max_microbatch_size is {max_microbatch_size}; at least 1 is needed")
-    if num_shards < 1:
+    if num_shards is not None and num_shards < 1:
         raise UsageError(f"num_shards is {num_shards}; at least 1 is needed")
+    if num_shards is not None and max_microbatch_size == AUTO:
+        raise UsageError(
+            "max_microbatch_size='auto' with deterministic=True: what fits would decide the bits",
+            hint="give a number, or None",
+        )
     if precision not in AUTOCAST:
         raise UsageError(f"precision is {precision!r}", hint=f"choose from {', '.join(AUTOCAST)}")
 

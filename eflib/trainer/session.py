@@ -122,6 +122,10 @@ class Session:
         """Note that training is over, on every rank."""
         self.close()
 
+    def say(self, text: str) -> None:
+        """Tell whoever reads this worker's log."""
+        print(f"[eflib] rank {self.rank}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
+
     def close(self) -> None:
         """Leave the process group."""
         self._keeper.close()
@@ -206,7 +210,7 @@ class ElasticSession(Session):
         """A peer is gone: go on from the last committed step in a generation without it."""
         self._boundary = time.perf_counter()
         self._keeper.abandon()
-        self._say(f"a peer is gone ({failure}); recovering")
+        self.say(f"a peer is gone ({failure}); recovering")
         lost = self._current()
         before = lost.world_size
         self._enter(self._membership.recover(lost), before=before)
@@ -269,7 +273,7 @@ class ElasticSession(Session):
             try:
                 dist.barrier()
             except RuntimeError:
-                self._say("a peer ended first")  # the last step is committed everywhere
+                self.say("a peer ended first")  # the last step is committed everywhere
         self.close()
 
     def close(self) -> None:
@@ -290,7 +294,7 @@ class ElasticSession(Session):
         try:
             parts |= conductor.enter(generation)
         except LeftError as left:
-            self._say(f"leaves at step {self._state.global_step}: {left.generation.reason}")
+            self.say(f"leaves at step {self._state.global_step}: {left.generation.reason}")
             raise
         now = self._current()
         self._entered = time.perf_counter()
@@ -320,7 +324,7 @@ class ElasticSession(Session):
         rescale.passes = f"{self._passes if rescale.from_ else 0} -> {passes}"
         self._reporter.post("switched", **rescale.to_message())
         parts = ", ".join(f"{name} {seconds:.3f}" for name, seconds in rescale.parts.items())
-        self._say(
+        self.say(
             f"rescaled {rescale.from_} -> {rescale.to} workers at step {rescale.step}: "
             f"{rescale.shares} samples a rank, in {rescale.passes} passes on rank 0; "
             f"pause {rescale.pause_s:.3f} s ({parts})"
@@ -379,6 +383,7 @@ class ElasticSession(Session):
         if newest is not None:
             self._pending = newest.number
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Tell whoever reads this worker's log."""
         name = f"{self._worker.job_name} g{self.generation} rank {self.rank}"
         print(f"[eflib] {name}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -16,11 +17,20 @@ import torch
 from eflib.errors import UsageError
 from eflib.store.messages import PAUSE, PROFILE
 from eflib.trainer import checks
-from eflib.trainer.accumulation import COUNT, DECISION, ENDING, LEAVING, LOSS, Accumulation
+from eflib.trainer.accumulation import (
+    COUNT,
+    DECISION,
+    ENDING,
+    LEAVING,
+    LOSS,
+    NUM_CONTROL,
+    Accumulation,
+)
 from eflib.trainer.batches import to_device
 from eflib.trainer.conductor import LeftError
 from eflib.trainer.deterministic import NUM_SHARDS, fix_arithmetic
 from eflib.trainer.loader import BlockLoader
+from eflib.trainer.microbatch import MicrobatchSize, is_out_of_memory
 from eflib.trainer.position import CARRY, DataPlan
 from eflib.trainer.saving import CheckpointWriter
 from eflib.trainer.session import Session
@@ -57,7 +67,8 @@ class ElasticTrainer:
         seed: Of the samples' order and of the random state of each step.
         collate_fn: Makes a batch of a list of samples; None for torch's default.
         num_workers: DataLoader processes per worker; 0 loads in the worker itself.
-        max_microbatch_size: Most samples of one forward pass; more are accumulated.
+        max_microbatch_size: Most samples of one forward pass; more are accumulated. With ``auto``
+            it is halved whenever memory runs out, and the step is taken again.
         epoch_end: ``carry`` (default: a batch goes on into the next epoch, so each step has
             exactly the global batch size), ``short`` or ``drop``.
         precision: ``fp32``, ``bf16`` or ``fp16`` (autocast; fp16 with a gradient scaler).
@@ -89,7 +100,7 @@ class ElasticTrainer:
         seed: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         num_workers: int = 0,
-        max_microbatch_size: int | None = None,
+        max_microbatch_size: int | str | None = None,
         epoch_end: str = CARRY,
         precision: str = "fp32",
         max_grad_norm: float | None = None,
@@ -107,7 +118,7 @@ class ElasticTrainer:
         checks.check_numbers(
             num_workers=num_workers,
             max_microbatch_size=max_microbatch_size,
-            num_shards=num_shards,
+            num_shards=num_shards if deterministic else None,
             precision=precision,
         )
         checks.check_keep(keep_checkpoints)
@@ -128,12 +139,13 @@ class ElasticTrainer:
         self.lr_scheduler = lr_scheduler
         self._loss_fn = loss_fn
         self._least_share = checks.least_share(model)
+        self._size = MicrobatchSize(max_microbatch_size, global_batch_size, self._least_share)
         self._loader = BlockLoader(
             dataset,
             self._plan,
             collate_fn=collate_fn,
             num_workers=num_workers,
-            max_size=max_microbatch_size,
+            max_size=self._size.limit,
             least=self._least_share,
             num_shards=self._num_shards,
         )
@@ -144,7 +156,7 @@ class ElasticTrainer:
         self._checkpoint_dir = os.fspath(checkpoint_dir or self._session.checkpoint_dir)
         self._checkpoint_seconds = checkpoint_seconds
         self._writer = CheckpointWriter(Path(self._checkpoint_dir), keep=keep_checkpoints)
-        parts: dict[str, Stateful] = {"optimizer": optimizer}
+        parts: dict[str, Stateful] = {"optimizer": optimizer, "microbatch": self._size}
         if lr_scheduler is not None:
             parts["lr_scheduler"] = lr_scheduler
         if precision == "fp16":
@@ -156,6 +168,7 @@ class ElasticTrainer:
     def _clear_flags(self) -> None:
         self._block: Block | None = None
         self._awaiting = False
+        self._again = False
         self.loss = float("nan")
         self.batch_samples: list[tuple[int, int]] = []
         self._leaving = False
@@ -231,11 +244,37 @@ class ElasticTrainer:
         if self._loss_fn is None:
             raise UsageError("fit() needs loss_fn", hint="pass loss_fn=..., or use the loop form")
         for batch in self:
-            inputs, targets = checks.split_batch(batch)
-            with self.autocast():
-                outputs = checks.call_model(self.model, inputs)
-                loss = self._loss_fn(outputs, targets)
-            self.step(loss)
+            problem = ""
+            try:
+                loss = self._forward(batch)
+            except RuntimeError as error:
+                problem = self._out_of_memory(error)
+            if problem:  # outside the handler: its frames hold the memory
+                self._take_again(problem)
+            else:
+                self.step(loss)
+
+    def _forward(self, batch: Any) -> Any:  # noqa: ANN401 - whatever the data set and loss_fn give
+        inputs, targets = checks.split_batch(batch)
+        with self.autocast():
+            outputs = checks.call_model(self.model, inputs)
+            return self._loss_fn(outputs, targets) if self._loss_fn else outputs
+
+    def halve_microbatch(self) -> None:
+        """Take the step at hand again, in forward passes of half the size.
+
+        For a loop of one's own with ``max_microbatch_size="auto"``, when its forward pass ran out
+        of memory, after the handler of that error; ``fit`` and ``step`` do it by themselves.
+
+        Raises:
+            UsageError: There is no micro-batch at hand, or its size is not ``auto``.
+            WorkerFailedError: There is nothing to halve.
+        """
+        if not self._awaiting or not self._size.is_auto:
+            raise UsageError(
+                "halve_microbatch() without a batch, or without max_microbatch_size='auto'"
+            )
+        self._take_again("halve_microbatch() was called")
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context for a forward pass in the chosen precision."""
@@ -255,6 +294,8 @@ class ElasticTrainer:
                 self._block = block
                 self._awaiting = True
                 yield to_device(self._loader.fetch(block), self.device)
+                if self._again:
+                    break
                 if self._awaiting:
                     raise UsageError("the loop's body ended without trainer.step(loss)")
         self._finish()
@@ -271,8 +312,14 @@ class ElasticTrainer:
         if not self._awaiting or self._block is None:
             raise UsageError("trainer.step(loss) without a batch, or twice for one batch")
         self._awaiting = False
-        self._work.add(self._block, loss)
-        if self._block == self._work.blocks[-1]:
+        problem = ""
+        try:
+            self._work.add(self._block, loss)
+        except RuntimeError as error:
+            problem = self._out_of_memory(error)
+        if problem:
+            self._take_again(problem)
+        elif self._block == self._work.blocks[-1]:
             self._commit()
 
     def evaluate(
@@ -331,7 +378,8 @@ class ElasticTrainer:
             self.model,
             self._scaler,
             num_shards=self._num_shards,
-            undoable=self._session.elastic,
+            num_control=NUM_CONTROL + self._size.num_control,
+            undoable=self._session.elastic or self._size.is_auto,
         )
         if self._session.elastic and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -369,12 +417,40 @@ class ElasticTrainer:
 
     def _begin_step(self) -> None:
         step = self._plan_step()
+        self._again = False
         self._work.begin(
             self._loader.shards(step),
             self._plan.batch_size(step),
             rank=self.rank,
             world_size=self.world_size,
         )
+
+    def _out_of_memory(self, error: RuntimeError) -> str:
+        """Return the first line of an error that a smaller micro-batch may mend; raise others."""
+        if not self._size.is_auto or not is_out_of_memory(error):
+            raise error
+        return str(error).partition("\n")[0]
+
+    def _take_again(self, problem: str) -> None:
+        """Begin the step at hand anew with smaller micro-batches; other ranks wait meanwhile."""
+        size = self._block.size if self._block is not None else 1
+        self._size.halve(size, problem)
+        self._awaiting, self._again = False, True
+        self._work.undo()
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._session.say(
+            f"step {self.global_step}: {size} samples do not fit in memory; "
+            f"again with at most {self._size.limit}"
+        )
+        self._point_loader()
+
+    def _point_loader(self) -> None:
+        """Let the loader give this rank's micro-batches from the step at hand on."""
+        self._loader.max_size = self._size.limit
+        last = None if self.profiling else self.max_steps
+        self._loader.restart(self._plan_step(), last, self.rank, self.world_size)
 
     def _commit(self) -> None:
         """Reduce, apply, count; then follow what the control numbers say."""
@@ -387,6 +463,9 @@ class ElasticTrainer:
         self._apply(totals)
         self._state.global_step += 1
         self._state.samples += self._work.step_size
+        self._size.agree(totals[NUM_CONTROL:])
+        if self._size.limit != self._loader.max_size:
+            self._point_loader()
         self.batch_samples = (
             [sample for block in self._work.blocks for sample in self._plan.samples(block)]
             if self._callbacks
@@ -413,6 +492,7 @@ class ElasticTrainer:
             DECISION: float(self._session.decision()),
             LEAVING: float(self._leaving),
             ENDING: float(self._ending),
+            **dict(enumerate(self._size.control(), NUM_CONTROL)),
         }
         try:
             return self._work.reduce(control), ""
@@ -454,8 +534,7 @@ class ElasticTrainer:
         raise SystemExit(PREEMPTED_STATUS if nobody else 0)
 
     def _after_entering(self) -> None:
-        last = None if self.profiling else self.max_steps
-        self._loader.restart(self._plan_step(), last, self.rank, self.world_size)
+        self._point_loader()
         if self.rank == 0 and self._checkpoint_dir:
             self._writer.look()
 

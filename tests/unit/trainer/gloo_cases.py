@@ -98,6 +98,21 @@ class OneSided(torch.nn.Module):
         return (self.left if x[0, 0] > 0 else self.right)(x)
 
 
+class HungryRank(torch.nn.Module):
+    """Needs more memory than there is for the gradient of more than two samples, on rank 1."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 1)).double()
+
+    def forward(self, x):
+        hidden = self.layers[0](x)
+        if os.environ.get("RANK") == "1" and len(x) > 2:
+            hidden.register_hook(lambda _: torch.empty(2**52))  # after the last layer's gradient
+        return self.layers[1](hidden)
+
+
 def plain_model():
     torch.manual_seed(0)
     layers = [torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)]
@@ -116,6 +131,7 @@ TRAININGS = {
     "a rank without samples": {"global_batch_size": 1},
     "sum and count": {"global_batch_size": 7, "loss_fn": summed, "max_microbatch_size": 2},
     "short last batch": {"global_batch_size": 7, "epoch_end": "short", "max_epochs": 3},
+    "out of memory on one rank": {"global_batch_size": 8, "max_microbatch_size": "auto"},
     "clipped": {"global_batch_size": 5, "max_grad_norm": 0.01},
 }
 MODELS = {"mixed dtypes": Mixed, "computed again": Rebuilt, "one-sided": OneSided}

@@ -320,7 +320,12 @@ def parameters():
         ({"max_steps": None, "max_epochs": -1}, "max_epochs is -1; a whole number"),
         ({"num_workers": -1}, "num_workers is -1; at least 0 is needed"),
         ({"max_microbatch_size": 0}, "max_microbatch_size is 0; at least 1 is needed"),
-        ({"num_shards": 0}, "num_shards is 0; at least 1 is needed"),
+        ({"max_microbatch_size": "small"}, "max_microbatch_size is 'small'"),
+        (
+            {"max_microbatch_size": "auto", "deterministic": True},
+            "max_microbatch_size='auto' with deterministic=True",
+        ),
+        ({"num_shards": 0, "deterministic": True}, "num_shards is 0; at least 1 is needed"),
         ({"precision": "fp8"}, "precision is 'fp8'"),
         ({"global_batch_size": 0}, "global_batch_size is 0; at least 1 is needed"),
         ({"epoch_end": "wrap"}, "epoch_end is 'wrap'"),
