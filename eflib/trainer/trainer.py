@@ -472,7 +472,7 @@ class ElasticTrainer:
             else []
         )
         self._block = None
-        self._session.step_done(self._state, self.loss, passes=len(self._blocks))
+        self._session.step_done(self._state, self.loss, passes=len(self._work.blocks))
         for callback in self._callbacks:
             callback.on_step_end(self)
         self._ended = totals[ENDING] > 0 and not self.profiling
