@@ -391,8 +391,17 @@ class ControlPlane:
         if job.measuring is not None:
             self._measurer.on_switched(job, now)
             return
-        fields = ("generation", "step", "from", "to", "pause_s", "parts", "reason")
-        fields += ("shares", "passes")
+        fields = [
+            "generation",
+            "step",
+            "from",
+            "to",
+            "pause_s",
+            "parts",
+            "reason",
+            "shares",
+            "passes",
+        ]
         record = {name: message.get(name) for name in fields}
         if message.get("from"):
             job.rescales.append(record)
