@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -65,14 +65,14 @@ def print_nodes(nodes: Iterable[Document]) -> None:
     _print(table)
 
 
-def print_curve(curve: Document) -> None:
-    """Print a scaling curve: steps per second by number of GPUs, and what that is per GPU."""
-    table = _table("GPUs", "steps/s", "per GPU")
-    rates = {int(size): float(rate) for size, rate in curve.items()}
-    base = rates[min(rates)] / min(rates) if rates else 0.0
-    for size, rate in sorted(rates.items()):
-        share = f"{rate / size / base:.0%}" if base else "-"
-        table.add_row(str(size), f"{rate:.4g}", share)
+def print_columns(columns: dict[str, list[str]], *, left: Iterable[str] = ()) -> None:
+    """Print columns of equally many texts, to the right but for those named in ``left``."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        justify: Literal["left", "right"] = "left" if name in left else "right"
+        table.add_column(name, overflow="fold", justify=justify)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     _print(table)
 
 

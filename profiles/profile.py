@@ -43,6 +43,10 @@ class Profile:
         source: Who measured it, or with which command.
         measured_at: ISO 8601 time of measuring; None if unknown.
         spread: Relative spread of step times by GPU count; may leave counts out.
+        cpu_seconds: Processor seconds of one worker for a step, by GPU count.
+        memory_bytes: Memory that one worker uses, by GPU count.
+        extrapolated: Guesses at counts that were not measured, ``(steps per second, margin)`` by
+            GPU count; the rate may be too high by the margin's share.
         details: Further facts, such as versions and hardware, as JSON values.
     """
 
@@ -53,11 +57,14 @@ class Profile:
     source: str = ""
     measured_at: str | None = None
     spread: Mapping[int, float] = field(default_factory=dict)
+    cpu_seconds: Mapping[int, float] = field(default_factory=dict)
+    memory_bytes: Mapping[int, float] = field(default_factory=dict)
+    extrapolated: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def curve(self) -> ScalingCurve:
-        """The points as the scheduler takes them."""
+        """The measured points as the scheduler takes them; guesses are not among them."""
         return ScalingCurve(self.points)
 
     @property
@@ -69,17 +76,30 @@ class Profile:
 
 def to_json(profile: Profile) -> dict[str, Any]:
     """Return the profile as an object of JSON values."""
-    return {
+    known: dict[str, Any] = {
         "schema": SCHEMA,
         "model": profile.model,
         "device": profile.device,
         "global_batch_size": profile.global_batch_size,
         "points": {str(count): rate for count, rate in sorted(profile.points.items())},
-        "spread": {str(count): value for count, value in sorted(profile.spread.items())},
+        "spread": _texts(profile.spread),
         "measured_at": profile.measured_at,
         "source": profile.source,
         "details": dict(profile.details),
     }
+    more: dict[str, Any] = {
+        "cpu_seconds": _texts(profile.cpu_seconds),
+        "memory_bytes": _texts(profile.memory_bytes),
+        "extrapolated": {
+            str(count): {"steps_per_s": rate, "margin": margin}
+            for count, (rate, margin) in sorted(profile.extrapolated.items())
+        },
+    }
+    return known | {name: values for name, values in more.items() if values}
+
+
+def _texts(numbers: Mapping[int, float]) -> dict[str, float]:
+    return {str(count): number for count, number in sorted(numbers.items())}
 
 
 def from_json(fields: object, *, origin: str) -> Profile:
@@ -119,6 +139,9 @@ def from_json(fields: object, *, origin: str) -> Profile:
         source=_text(fields, "source", origin, default=""),
         measured_at=_text(fields, "measured_at", origin, default="") or None,
         spread=_by_count(fields.get("spread") or {}, "spread", origin),
+        cpu_seconds=_by_count(fields.get("cpu_seconds") or {}, "cpu_seconds", origin),
+        memory_bytes=_by_count(fields.get("memory_bytes") or {}, "memory_bytes", origin),
+        extrapolated=_guesses(fields.get("extrapolated") or {}, origin),
         details=details,
     )
 
@@ -128,6 +151,24 @@ def _points(fields: Mapping[str, Any], origin: str) -> dict[int, float]:
     if "points" not in fields:
         raise UsageError(f"no points in {origin}", hint=f"it has {', '.join(sorted(fields))}")
     return measured(_by_count(fields["points"], "points", origin), origin=origin)
+
+
+def _guesses(value: object, origin: str) -> dict[int, tuple[float, float]]:
+    """Return the guesses (steps per second, margin) by GPU count."""
+    parts: dict[str, dict[str, Any]] = {"steps_per_s": {}, "margin": {}}
+    if not isinstance(value, dict):
+        raise UsageError(f"extrapolated in {origin} is no object by GPU count: {value!r}")
+    for count, guess in value.items():
+        if not isinstance(guess, dict) or not parts.keys() <= guess.keys():
+            raise UsageError(
+                f"{guess!r} at {count} GPUs under extrapolated in {origin} has no steps_per_s "
+                "with a margin"
+            )
+        for name, numbers in parts.items():
+            numbers[count] = guess[name]
+    rates = _by_count(parts["steps_per_s"], "extrapolated", origin)
+    margins = _by_count(parts["margin"], "extrapolated", origin)
+    return {count: (rate, margins[count]) for count, rate in rates.items()}
 
 
 def measured(points: Mapping[int, float], *, origin: str) -> dict[int, float]:

@@ -180,7 +180,7 @@ class Coordinator:
             if job is not None and not job.announce:
                 known = self._curves.find(self._script(job), dict(message["announce"]))
                 if known:
-                    curve = {str(size): rate for size, rate in known.items()}
+                    curve = {str(size): one.to_json() for size, one in known.items()}
                     return {**message, "known_curve": curve}
         return message
 
@@ -297,8 +297,7 @@ class Coordinator:
                 self._store.put(keys.job_spec(effect.key), effect.body)
             elif effect.kind == "curve":
                 job = self._plane.jobs[effect.key]
-                spread = {int(size): value for size, value in effect.body["spread"].items()}
-                self._curves.keep(self._script(job), job.announce, job.points, spread)
+                self._curves.keep(self._script(job), job.announce, job.observed, job.guessed)
         for node, workers in self._plane.assignments().items():
             self._write(keys.node_assignment(node), {"workers": workers})
         self._write_documents(now)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eflib.coordinator.membership import Membership
 
 if TYPE_CHECKING:
+    from eflib.profiler.fit import Guess, Observation
     from eflib.scheduling import JobView
 
 Message = dict[str, Any]
@@ -60,19 +61,23 @@ class Measuring:
     Attributes:
         sizes: World sizes still to measure, ascending.
         size: The one being measured; 0 while the script is looked at.
-        points: Steps per second by world size.
-        spread: Spread of the step times over their median, by world size.
+        observed: What was measured, by world size.
+        began: When the first size was asked for, in seconds.
+        aimed: When the current size was, in seconds.
         since: When the current size was entered, in seconds; infinite before.
         until: When the run must be over, in seconds.
+        is_short: The slots were lent for less than a run may take.
     """
 
     gpus: tuple[Any, ...]
     until: float
     sizes: list[int] = field(default_factory=list)
     size: int = 0
-    points: dict[int, float] = field(default_factory=dict)
-    spread: dict[int, float] = field(default_factory=dict)
+    observed: dict[int, Observation] = field(default_factory=dict)
+    began: float = math.inf
+    aimed: float = math.inf
     since: float = math.inf
+    is_short: bool = False
 
 
 @dataclass
@@ -82,7 +87,9 @@ class Job:
     Attributes:
         request: The ``submit`` message.
         announce: What the script's trainer said of itself.
-        points: The scaling curve, once known.
+        observed: What is known of its speed, by world size: measured, given or seen live.
+        guessed: What follows from it at other world sizes.
+        needs_long_loan: A short run was not enough to begin to train.
         only_profile: A run of ``efctl profile``: it ends when the curve is known.
         finished_step: The step at which training ended by its own account, or None.
         failures: How workers failed, in order.
@@ -98,7 +105,9 @@ class Job:
     state: State = State.SUBMITTED
     reason: str = ""
     announce: Message = field(default_factory=dict)
-    points: dict[int, float] = field(default_factory=dict)
+    observed: dict[int, Observation] = field(default_factory=dict)
+    guessed: dict[int, Guess] = field(default_factory=dict)
+    needs_long_loan: bool = False
     measuring: Measuring | None = None
     only_profile: bool = False
     ask_at: float = 0.0
@@ -118,6 +127,16 @@ class Job:
     started: float | None = None
     ended: float | None = None
     cancelling: bool = False
+
+    @property
+    def points(self) -> dict[int, float]:
+        """The scaling curve without guesses: steps per second by world size."""
+        return {size: one.steps_per_s for size, one in sorted(self.observed.items())}
+
+    @property
+    def is_curve_given(self) -> bool:
+        """True where a person gave the curve: nothing is added to it."""
+        return bool(self.request.get("profile")) and not self.only_profile
 
     @property
     def is_live(self) -> bool:
@@ -187,7 +206,9 @@ class Job:
                 {"worker": seat.worker, "slot": seat.gpu.index, "node": seat.gpu.node}
                 for seat in self.members.alive()
             ],
-            "curve": {str(size): rate for size, rate in sorted(self.points.items())},
+            "curve": {str(size): rate for size, rate in self.points.items()},
+            "curve_details": {str(size): one.details for size, one in self.observed.items()},
+            "curve_guesses": {str(n): one._asdict() for n, one in self.guessed.items()},
             "minimum_share": view.minimum_share if view else None,
             "script": spec.get("script") or spec.get("module"),
             "argv": spec.get("argv"),

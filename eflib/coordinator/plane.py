@@ -17,6 +17,7 @@ from eflib.coordinator.job import Job, State
 from eflib.coordinator.measure import Measurer
 from eflib.coordinator.membership import Membership, Stage
 from eflib.profiler import refine
+from eflib.profiler.fit import Observation
 from eflib.scheduling import Gpu
 from eflib.store.messages import PAUSE, STOP, Generation, WorkerAssignment
 
@@ -228,7 +229,7 @@ class ControlPlane:
         """Ask the scheduler whether a job whose curve and end are known may run."""
         asked = core.JobRequest(
             job.job,
-            core.ScalingCurve(job.points),
+            self._measurer.curve(job),
             total_steps=float(job.announce["max_steps"]),
             submitted_at=job.submitted,
             deadline=job.request.get("deadline"),
@@ -242,9 +243,9 @@ class ControlPlane:
         """Begin a profiling run anew that broke off by no fault of the script."""
         self._measurer.begin_again(job, reason, now)
 
-    def keep_curve(self, job: Job, spread: dict[int, float]) -> None:
+    def keep_curve(self, job: Job) -> None:
         """Have the job's curve written to the folder of measured curves."""
-        self.effects.append(Effect("curve", job.job, {"spread": spread}))
+        self.effects.append(Effect("curve", job.job, {}))
 
     def end(self, job: Job, state: State, reason: str, now: float) -> None:
         """End a job; its GPUs are free for others as soon as its workers have gone."""
@@ -287,7 +288,8 @@ class ControlPlane:
         job.expects_curve = bool(message.get("expects_curve")) and not job.only_profile
         profile = message.get("profile") if not job.only_profile else None
         if profile:
-            job.points = {int(size): float(rate) for size, rate in profile["points"].items()}
+            points = profile["points"].items()
+            job.observed = {int(size): Observation(float(rate)) for size, rate in points}
             job.expects_curve = True
         self.jobs[job_id] = job
         job.tell(now, "submitted")
@@ -345,6 +347,9 @@ class ControlPlane:
         node = str(message["node"])
         self.nodes[node] = dict(message["record"])
         self.schedule((core.NodeJoined(node, int(message["record"]["slots"])),), now)
+        for job in self.live_jobs():
+            if self._measurer.complete(job):  # there are more sizes now that a job could have
+                self._measurer.retell(job, now)
 
     def _on_node_gone(self, message: Message, now: float) -> None:
         node = str(message["node"])
@@ -432,14 +437,13 @@ class ControlPlane:
         job.progress, job.progress_at = dict(message["progress"]), now
         self.feed(job, now)
         size, rate = job.progress.get("world_size"), job.progress.get("steps_per_s")
-        if not size or not rate or int(size) not in job.points:
+        known = {**job.guessed, **job.points}
+        if not size or not rate or int(size) not in known:
             job.deviations = 0
             return
         factor = refine.drift(job.points, int(size), float(rate))
-        job.deviations = job.deviations + 1 if refine.is_drift(factor) else 0
+        is_news = int(size) in job.guessed or refine.is_drift(factor)
+        job.deviations = job.deviations + 1 if is_news else 0
         if job.deviations >= refine.PATIENCE:
             job.deviations = 0
-            job.points = refine.corrected(job.points, int(size), float(rate))
-            job.tell(now, f"curve corrected: {float(rate):.3g} steps/s at {size}")
-            self.schedule((core.CurveMeasured(job.job, core.ScalingCurve(job.points)),), now)
-            self.keep_curve(job, {})
+            self._measurer.learn(job, int(size), float(rate), now)

@@ -22,6 +22,8 @@ DISMISSED = 120.0
 """A dismissed worker's exit, to be reported; then the worker counts as gone."""
 PROFILING = 120.0
 """A profiling run as a whole, its start included; then what was measured has to do."""
+PROFILING_SHORT = 20.0
+"""The same, where promises spare the slots for no longer; then the job asks for a longer loan."""
 ASK_AGAIN = 2.0
 """A submitted job, for slots to be lent; then it asks again."""
 MEASURING = 60.0

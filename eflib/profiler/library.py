@@ -1,7 +1,7 @@
 """Measured curves of scripts, in the cluster's own folder: found again by what was measured.
 
 The key of a curve is the script's name, the signature of the model, the global batch size and the
-kind of device.
+kind of device; that of a CPU says how many cores there are.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from eflib import profiles
 from eflib.errors import UsageError
+from eflib.profiler.fit import Observation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from eflib.profiler.fit import Guess
 
 
 class CurveLibrary:
@@ -32,38 +36,58 @@ class CurveLibrary:
         """Tell whether any curve of a script is known, whatever its model and batch size."""
         return any(self._folder.glob(f"{_stem(script)}-*.json"))
 
-    def find(self, script: str, announce: dict[str, Any]) -> dict[int, float] | None:
-        """Return steps per second by world size, or None; a file that is no profile is None."""
+    def find(self, script: str, announce: dict[str, Any]) -> dict[int, Observation] | None:
+        """Return what was measured by world size, or None; a file that is no profile is None."""
         file = self._file(script, announce)
         if not file.exists():
             return None
         try:
-            return dict(profiles.read(file).points)
+            found = profiles.read(file)
         except UsageError:
             return None
+        return {
+            size: Observation(
+                rate,
+                found.spread.get(size),
+                found.cpu_seconds.get(size),
+                found.memory_bytes.get(size),
+            )
+            for size, rate in found.points.items()
+        }
 
     def keep(
         self,
         script: str,
         announce: dict[str, Any],
-        points: dict[int, float],
-        spread: dict[int, float],
+        observed: Mapping[int, Observation],
+        guessed: Mapping[int, Guess],
     ) -> Path:
-        """Write a curve, with the date and how it was made."""
+        """Write a curve, with the date and how it was made.
+
+        Args:
+            script: Path or module.
+            announce: What the script's trainer said of itself.
+            observed: What was measured, by world size.
+            guessed: What follows from it at other sizes; marked as extrapolated.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._file(script, announce)
         profile = profiles.Profile(
             model=str(announce.get("model_name") or _stem(script)),
             device=str(announce.get("device") or ""),
-            points=dict(sorted(points.items())),
+            points={size: one.steps_per_s for size, one in sorted(observed.items())},
             global_batch_size=int(announce["global_batch_size"]),
             source=f"measured by eflib on {_stem(script)}",
             measured_at=datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
-            spread=spread,
+            spread=_known(observed, "spread"),
+            cpu_seconds=_known(observed, "cpu_s"),
+            memory_bytes=_known(observed, "memory_bytes"),
+            extrapolated={n: (one.steps_per_s, one.margin) for n, one in guessed.items()},
             details={
                 "script": script,
                 "signature": announce.get("model"),
                 "num_parameters": announce.get("num_parameters"),
+                "threads": announce.get("threads"),
             },
         )
         temporary = file.with_suffix(".writing")
@@ -74,8 +98,14 @@ class CurveLibrary:
 
     def _file(self, script: str, announce: dict[str, Any]) -> Path:
         signature = str(announce.get("model", ""))[:12]
-        batch, device = announce.get("global_batch_size"), announce.get("device")
+        batch = announce.get("global_batch_size")
+        device = re.sub(r"[^A-Za-z0-9._-]+", "_", str(announce.get("device")))
         return self._folder / f"{_stem(script)}-{signature}-{batch}-{device}.json"
+
+
+def _known(observed: Mapping[int, Observation], name: str) -> dict[int, float]:
+    """Return one of the details by world size; sizes where it is not known are left out."""
+    return {n: one.details[name] for n, one in sorted(observed.items()) if name in one.details}
 
 
 def _stem(script: str) -> str:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from eflib.profiler.fit import Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 DRIFT = 0.10
 """A curve is corrected when live steps differ from it by more than this share."""
 PATIENCE = 3
@@ -33,3 +41,14 @@ def corrected(points: dict[int, float], world_size: int, steps_per_s: float) -> 
     if factor is None:
         return {**points, world_size: steps_per_s}
     return {size: rate * factor for size, rate in sorted(points.items())}
+
+
+def refined(
+    observed: Mapping[int, Observation], world_size: int, steps_per_s: float
+) -> dict[int, Observation]:
+    """Return what is known once live steps were seen; see ``corrected``."""
+    points = {size: one.steps_per_s for size, one in observed.items()}
+    return {
+        size: replace(observed.get(size, Observation(rate)), steps_per_s=rate)
+        for size, rate in sorted(corrected(points, world_size, steps_per_s).items())
+    }

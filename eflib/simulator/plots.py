@@ -64,7 +64,7 @@ def draw(kind: str, runs: Sequence[RunResult], out: str | Path) -> tuple[Path, P
 
 
 def draw_curves(profiles: Sequence[Profile], out: str | Path) -> tuple[Path, Path]:
-    """Draw scaling curves by number of GPUs, as PNG and as SVG.
+    """Draw scaling curves by number of GPUs, as PNG and as SVG; guesses are hollow.
 
     Args:
         profiles: Curves of any models, devices and batch sizes; at least one.
@@ -81,8 +81,16 @@ def draw_curves(profiles: Sequence[Profile], out: str | Path) -> tuple[Path, Pat
             counts, rates = zip(*profile.points.items(), strict=True)
             batch = profile.global_batch_size
             label = profile.model if batch is None else f"{profile.model}, batch {batch}"
-            axes.plot(counts, rates, label=label, **drawing.line_look(number))
-        ticks = sorted({count for profile in profiles for count in profile.points})
+            look = drawing.line_look(number)
+            axes.plot(counts, rates, label=label, **look)
+            if profile.extrapolated:  # hollow, with how much less it may be
+                guessed, pairs = zip(*sorted(profile.extrapolated.items()), strict=True)
+                likely = [rate for rate, _ in pairs]
+                less = [rate - rate / (1 + margin) for rate, margin in pairs]
+                bars = [less, [0.0] * len(less)]
+                hollow = {**look, "linestyle": "none", "markerfacecolor": "white"}
+                axes.errorbar(guessed, likely, bars, label="extrapolated", capsize=3, **hollow)
+        ticks = sorted({n for one in profiles for n in (*one.points, *one.extrapolated)})
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.set(xlabel="GPUs", ylabel="steps per second", ylim=(0, None))

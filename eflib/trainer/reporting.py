@@ -10,7 +10,9 @@ import time
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
 
 from eflib.errors import StoreError
 from eflib.store import keys
@@ -52,27 +54,48 @@ class Rescale:
         return message
 
 
+class Measurement(NamedTuple):
+    """What a profiling run says of one world size.
+
+    Attributes:
+        steps_per_s: By the median step.
+        spread: Distance of the quartiles of the step times over their median.
+        cpu_s: Processor seconds of this process for a step, on average.
+        steps: How many steps were counted.
+        seconds: How long they took together.
+    """
+
+    steps_per_s: float
+    spread: float
+    cpu_s: float
+    steps: int
+    seconds: float
+
+
 class StepClock:
     """Measures the speed of the steps of one generation."""
 
     def __init__(self) -> None:
         self._times: deque[float] = deque(maxlen=256)
-        self._skipped = 0
-        self._last = time.perf_counter()
+        self.restart()
 
     def restart(self) -> None:
         """Begin a generation: what came before does not count."""
         self._times.clear()
         self._skipped = 0
-        self._last = time.perf_counter()
+        self._num_steps = 0
+        self._last = self._begin = time.perf_counter()
+        self._cpu_begin = time.process_time()
 
     def tick(self) -> None:
         """Note that a step ended."""
         now = time.perf_counter()
         if self._skipped < WARM_UP_STEPS:
             self._skipped += 1
+            self._begin, self._cpu_begin = now, time.process_time()
         else:
             self._times.append(now - self._last)
+            self._num_steps += 1
         self._last = now
 
     def steps_per_s(self) -> float | None:
@@ -80,17 +103,47 @@ class StepClock:
         total = sum(self._times)
         return len(self._times) / total if total > 0 else None
 
-    def measured(self) -> tuple[float, float] | None:
-        """Return (steps per second by the median, spread) once enough steps are in, else None.
-
-        The spread is the distance of the quartiles over the median.
-        """
-        total = sum(self._times)
-        enough = len(self._times) >= MEASURED_STEPS and total >= MEASURED_SECONDS
-        if len(self._times) < 2 or not (enough or total >= MEASURED_SECONDS_MOST):
+    def measured(self) -> Measurement | None:
+        """Return the speed once enough steps are in, else None."""
+        seconds = self._last - self._begin
+        enough = self._num_steps >= MEASURED_STEPS and seconds >= MEASURED_SECONDS
+        if self._num_steps < 2 or not (enough or seconds >= MEASURED_SECONDS_MOST):
             return None
         low, middle, high = statistics.quantiles(self._times, n=4)
-        return 1 / middle, (high - low) / middle
+        return Measurement(
+            steps_per_s=1 / middle,
+            spread=(high - low) / middle,
+            cpu_s=(time.process_time() - self._cpu_begin) / self._num_steps,
+            steps=self._num_steps,
+            seconds=seconds,
+        )
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return what a curve depends on beside script, model and batch: device, cores, threads."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return {"device": "-".join(name.lower().split())}
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return {
+        "device": f"{device.type}-{cores}-cores",
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def memory_bytes(device: torch.device) -> int | None:
+    """Return a GPU's most used memory since the last call, or what this process holds now."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return peak
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class Reporter:

@@ -21,7 +21,7 @@ from eflib.trainer.conductor import Conductor, LeftError
 from eflib.trainer.formation import EnvironmentGroup, GroupKeeper
 from eflib.trainer.membership import FixedMembership, Membership, StoreMembership
 from eflib.trainer.position import share
-from eflib.trainer.reporting import Reporter, Rescale, StepClock, redirect_output
+from eflib.trainer.reporting import Reporter, Rescale, StepClock, memory_bytes, redirect_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -170,6 +170,7 @@ class ElasticSession(Session):
         store = SignedStore(open_store(worker.store), load_key(worker.key_file))
         self._store = store
         self._announce = announce
+        self._device = device
         self._last_checkpoint = last_checkpoint
         self._membership: Membership = StoreMembership(
             store, worker.job, worker.worker, self._planned_generation, is_leaving=is_leaving
@@ -370,8 +371,8 @@ class ElasticSession(Session):
                 "measured",
                 generation=self.generation,
                 world_size=self.world_size,
-                steps_per_s=measured[0],
-                spread=measured[1],
+                memory_bytes=memory_bytes(self._device),
+                **measured._asdict(),
             )
 
     def _look(self) -> None:

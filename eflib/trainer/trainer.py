@@ -32,6 +32,7 @@ from eflib.trainer.deterministic import NUM_SHARDS, fix_arithmetic
 from eflib.trainer.loader import BlockLoader
 from eflib.trainer.microbatch import MicrobatchSize, is_out_of_memory
 from eflib.trainer.position import CARRY, DataPlan
+from eflib.trainer.reporting import machine
 from eflib.trainer.saving import CheckpointWriter
 from eflib.trainer.session import Session
 from eflib.trainer.state import Stateful, TrainingState
@@ -391,7 +392,7 @@ class ElasticTrainer:
             "num_parameters": self._state.num_parameters(),
             "dataset_size": self._plan.num_samples,
             "least_share": self._least_share,
-            "device": self.device.type,
+            **machine(self.device),
         }
         self._session.open(
             self._state,

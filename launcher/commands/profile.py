@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 
-from eflib.launcher import tables, wording
+from eflib.launcher import curves, tables, wording
 from eflib.launcher.arguments import number
 from eflib.launcher.eflaunch import LaunchRequest
 from eflib.launcher.launch import submit
 from eflib.launcher.screen import Screen
 from eflib.launcher.submission import submission
+from eflib.simulator.plots import draw_curves
 
 
 def command(  # noqa: PLR0913 - each is an option
@@ -21,11 +22,13 @@ def command(  # noqa: PLR0913 - each is an option
     max_gpus: str | None = None,
     name: str | None = None,
     store: str | None = None,
+    plot: str | None = None,
     json: bool = False,
 ) -> None:
     """Measure a script's steps per second on 1, 2, 4, ... GPUs, in short runs on free ones.
 
-    The curve is kept, and used when the script is submitted; nothing is trained for good.
+    The curve is kept, and used when the script is submitted; nothing is trained for good. Counts
+    that could not be measured are extrapolated, and marked so.
 
     Args:
         script: The training script, as for eflaunch; what follows it is its own.
@@ -35,6 +38,7 @@ def command(  # noqa: PLR0913 - each is an option
         max_gpus: Measure on so many at most.
         name: What the run is called; by default as its script.
         store: Where the cluster is: a folder or tcp://host:port.
+        plot: Draw the curve into this file, as PNG and SVG; needs matplotlib.
         json: Print the run's last status, with its curve, as one JSON object.
     """
     asked = LaunchRequest(
@@ -56,5 +60,11 @@ def command(  # noqa: PLR0913 - each is an option
     error = wording.outcome(status, now=time.time())
     if error is not None:
         raise error
+    curve = curves.from_status(status)
+    if curve is None:
+        return
     if not json:
-        tables.print_curve(status.get("curve") or {})
+        curves.print_curve(curve)
+    if plot is not None:
+        files = draw_curves([curve], plot)
+        print(*files, sep="\n", file=sys.stderr if json else sys.stdout)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from eflib import profiles
 from eflib.errors import UsageError
-from eflib.launcher import tables
+from eflib.home import home_folder, profile_folder
+from eflib.launcher import curves, tables
 from eflib.launcher.arguments import close_match, number
 from eflib.simulator.plots import draw_curves
 
@@ -27,8 +29,9 @@ def command(  # noqa: PLR0913 - each is an option
 ) -> None:
     """List, show, draw or import scaling curves: steps per second by number of GPUs.
 
-    list: the curves that ship. show and plot: those of a model, or of a file. import: make profiles
-    of a published table (CSV with global_batch_size,1,2,4,...), or of a folder of tables.
+    list: the curves that ship, and those measured here. show and plot: those of a model, or of a
+    file. import: make profiles of a published table (CSV with global_batch_size,1,2,4,...), or of a
+    folder of tables.
 
     Args:
         action: list, show, plot or import.
@@ -55,15 +58,18 @@ def command(  # noqa: PLR0913 - each is an option
 
 def _list(name: str, device: str | None, size: int | None, *, as_json: bool) -> None:
     """Print what there is, one line each."""
-    found = _find(name, device, size) if name else _filtered(profiles.available(), device, size)
+    found = _find(name, device, size) if name else _filtered(_known(), device, size)
     if as_json:
         tables.print_json({"profiles": [profiles.to_json(profile) for profile in found]})
         return
-    print(f"{'device':<8}{'model':<18}{'batch':>6}  {'GPUs':<20}source")
-    for profile in found:
-        counts = ",".join(str(count) for count in profile.points)
-        batch = _batch(profile)
-        print(f"{profile.device:<8}{profile.model:<18}{batch:>6}  {counts:<20}{profile.source}")
+    table: dict[str, list[str]] = {
+        "device": [profile.device for profile in found],
+        "model": [profile.model for profile in found],
+        "batch": [str(_batch(profile)) for profile in found],
+        "GPUs": [",".join(map(str, profile.points)) for profile in found],
+        "source": [profile.source for profile in found],
+    }
+    tables.print_columns(table, left=("device", "model", "GPUs", "source"))
 
 
 def _show(name: str, device: str | None, size: int | None, *, as_json: bool) -> None:
@@ -79,11 +85,7 @@ def _show(name: str, device: str | None, size: int | None, *, as_json: bool) -> 
         print(f"source: {profile.source or 'not said'}")
         if profile.measured_at:
             print(f"measured: {profile.measured_at}")
-        print(f"{'GPUs':>6}{'steps/s':>12}{'speed-up':>10}{'efficiency':>12}")
-        first, base = next(iter(profile.points.items()))
-        for count, rate in profile.points.items():
-            gain = rate / base * first
-            print(f"{count:>6}{rate:>12.4g}{gain:>10.2f}{gain / count:>12.0%}")
+        curves.print_curve(profile)
 
 
 def _plot(name: str, device: str | None, size: int | None, out: str | None) -> None:
@@ -106,11 +108,21 @@ def _import(name: str, device: str | None, source: str | None, out: str | None) 
         print(file)
 
 
+def _known() -> Sequence[profiles.Profile]:
+    """Return the curves that ship and those measured here; what is no profile is passed over."""
+    found = list(profiles.available())
+    for file in sorted(profile_folder(home_folder()).glob("*.json")):
+        with suppress(UsageError):
+            found.append(profiles.read(file))
+    return found
+
+
 def _find(name: str, device: str | None, size: int | None) -> Sequence[profiles.Profile]:
-    """Return the curves of a model that ships, of a file, or of a folder."""
+    """Return curves: of a model that ships, measured here, of a file, or of a folder."""
     if not name:
         raise UsageError(NEEDS_NAME, hint="see what ships with: efctl profiles list")
-    shipped = [profile for profile in profiles.available() if profile.model == name]
+    known = _known()
+    shipped = [profile for profile in known if profile.model == name]
     place = Path(name)
     if shipped:
         found: Sequence[profiles.Profile] = shipped
@@ -119,9 +131,9 @@ def _find(name: str, device: str | None, size: int | None) -> Sequence[profiles.
     elif place.suffix or place.exists():
         found = [profiles.read(place)]
     else:
-        models = sorted({profile.model for profile in profiles.available()})
+        models = sorted({profile.model for profile in known})
         hint = close_match(name, models) or f"there are {', '.join(models)}"
-        raise UsageError(f"no curve ships for {name!r}, and it is no file", hint=hint)
+        raise UsageError(f"no curve is known for {name!r}, and it is no file", hint=hint)
     kept = _filtered(found, device, size)
     if not kept:
         sizes = sorted({(p.device, p.global_batch_size or 0) for p in found})

@@ -10,6 +10,7 @@ from eflib.coordinator import timeouts
 from eflib.coordinator.coordinator import Coordinator
 from eflib.coordinator.process import is_coordinator_alive
 from eflib.errors import UsageError
+from eflib.profiler.fit import Observation
 from eflib.store import SignedStore, keys, open_store
 from eflib.store.messages import Generation
 from tests.unit.coordinator.world import ANNOUNCE, CURVE
@@ -266,11 +267,12 @@ def test_progress_of_trainers_is_in_the_status(host):
 def test_a_curve_that_was_measured_is_found_by_the_next_submission(host):
     host.start()
     host.node()
-    points = dict(CURVE)
-    host.coordinator._curves.keep("a.py", ANNOUNCE, points, {})
+    observed = {size: Observation(rate, 0.1, 0.05) for size, rate in CURVE.items()}
+    host.coordinator._curves.keep("a.py", ANNOUNCE, observed, {})
     host.submit(measured=True)
     host.train()
     assert host.status("a-1")["curve"] == {"1": 10.0, "2": 19.0, "4": 34.0}
+    assert host.status("a-1")["curve_details"]["2"] == {"spread": 0.1, "cpu_s": 0.05}
     assert not any("measured" in line["text"] for line in host.status("a-1")["story"])
 
 

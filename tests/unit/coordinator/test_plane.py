@@ -39,9 +39,8 @@ def test_the_measured_curve_is_kept_once(world):
     job = world.submit(curve=None)
     world.settle()
     kept = [one for one in world.plane.take_effects() if one.kind == "curve"]
-    assert [(one.key, one.body) for one in kept] == [
-        (job.job, {"spread": {1: 0.1, 2: 0.1, 4: 0.1}})
-    ]
+    assert [one.key for one in kept] == [job.job]
+    assert {size: one.spread for size, one in job.observed.items()} == {1: 0.1, 2: 0.1, 4: 0.1}
 
 
 def test_a_given_curve_skips_measuring(world):
@@ -58,7 +57,7 @@ def test_a_known_curve_of_a_known_script_skips_measuring(world):
     job = world.submit(curve=None, expects_curve=True)
     world.settle()
     (worker,) = world.workers
-    known = {str(size): rate for size, rate in CURVE.items()}
+    known = {str(size): {"steps_per_s": rate} for size, rate in CURVE.items()}
     world.tell("worker_ready", job=job.job, worker=worker, announce=ANNOUNCE, known_curve=known)
     world.announced.add(worker)
     assert job.state is State.PENDING
@@ -86,7 +85,7 @@ def test_a_run_of_efctl_profile_ends_with_the_curve(world):
 
 def test_measuring_goes_on_with_what_came_when_a_size_does_not(world):
     job = world.submit(curve=None)
-    while 2 not in job.points and not (job.measuring and 1 in job.measuring.points):
+    while 2 not in job.points and not (job.measuring and 1 in job.measuring.observed):
         world.turn()
     world.is_quiet = True
     for worker in [one for one in world.workers if one not in world.announced]:
@@ -544,3 +543,122 @@ def test_an_assignment_names_node_ranks_and_folders(world):
     assert {one["log_dir"] for one in assigned} == {f"/home/jobs/{job.job}/logs"}
     assert {one["checkpoint_dir"] for one in assigned} == {f"/home/jobs/{job.job}/checkpoints"}
     assert {(one["master_addr"], one["master_port"]) for one in assigned} == {("n0", 29500)}
+
+
+# What is guessed ----------------------------------------------------------------------------------
+
+
+def planned(world, job):
+    """Return the curve that the scheduler plans with."""
+    return dict(world.plane.scheduler.book.jobs[job.job].curve.points)
+
+
+def test_sizes_that_could_not_be_measured_are_guessed_and_planned_with_a_margin(world):
+    world.submit("wide", curve={1: 1.0, 2: 2.0}, deadline=world.now + 600)  # takes two for good
+    world.settle()
+    job = world.submit("new", curve=None)
+    world.settle()
+
+    assert set(job.points) == {1, 2}
+    guess = job.guessed[4]
+    assert 19.0 < guess.steps_per_s < 38.0
+    assert planned(world, job) == {**job.points, 4: pytest.approx(guess.cautious)}
+    document = world.plane.document(job, {}, world.now)
+    assert document["curve"] == {"1": 10.0, "2": 19.0}
+    assert document["curve_guesses"]["4"]["margin"] > 0.03
+
+
+def test_a_curve_that_a_person_gave_is_not_added_to(world):
+    job = world.submit(curve={1: 10.0, 2: 19.0})
+    world.settle()
+    world.join("n1", 4)
+
+    assert job.guessed == {}
+    assert planned(world, job) == {1: 10.0, 2: 19.0}
+
+
+def test_a_node_that_joins_lets_a_measured_job_grow_beyond_what_was_measured(world):
+    job = world.submit(curve=None)
+    world.settle()
+    world.join("n1", 4)
+
+    assert job.points == CURVE
+    assert set(planned(world, job)) == {1, 2, 4, 8}
+
+
+def test_live_steps_at_a_guessed_size_are_its_measurement_from_then_on(world):
+    job = world.submit(curve=None)
+    world.settle()
+    world.join("n1", 4)
+    world.settle()
+    assert job.members.settled.world_size == 8
+    world.plane.take_effects()
+    for _ in range(refine.PATIENCE):
+        assert 8 in job.guessed
+        progress(world, job, job.guessed[8].steps_per_s)  # no drift, and known for sure now
+
+    assert 8 not in job.guessed
+    assert planned(world, job)[8] == job.points[8]
+    assert [one.kind for one in world.plane.take_effects()] == ["curve"]
+
+
+def measured_slowly(world, job, *, seconds):
+    """Let a job be measured at a pace at which each size takes some seconds."""
+    enter = world.tell_switched
+
+    def slowly(*args):
+        world.now += seconds
+        enter(*args)
+
+    world.tell_switched = slowly
+    world.settle()
+    return job
+
+
+def test_a_short_job_is_measured_at_two_sizes_and_guessed_at_the_others(world):
+    job = measured_slowly(world, world.submit(curve=None), seconds=3.0)  # of 30 s at full speed
+
+    assert set(job.points) == {1, 2}
+    assert set(job.guessed) == {4}
+    assert any("leaves out 4" in text for _, text in job.story)
+
+
+def test_what_a_person_asks_to_be_profiled_is_measured_at_every_size(world):
+    job = measured_slowly(world, world.submit(curve=None, kind="profile"), seconds=3.0)
+
+    assert job.points == CURVE
+
+
+def test_measuring_costs_a_longer_job_little_and_is_not_cut_short(world):
+    job = measured_slowly(world, world.submit(curve=None), seconds=0.5)
+
+    assert job.points == CURVE
+
+
+# Slots to measure with ----------------------------------------------------------------------------
+
+
+def test_slots_that_promises_spare_for_a_short_time_alone_are_lent_for_that_time(world):
+    """For two minutes the running job cannot do without its slots; for twenty seconds it can."""
+    world.submit("busy", curve={4: 10.0}, deadline=world.now + 150)
+    world.settle()
+    job = world.submit("new", curve=None)
+
+    assert job.measuring.is_short
+    assert job.measuring.until == world.now + timeouts.PROFILING_SHORT
+    world.settle()
+    assert job.points
+
+
+def test_a_script_that_needs_longer_to_begin_is_not_failed_by_a_short_loan(world):
+    busy = world.submit("busy", curve={4: 10.0}, deadline=world.now + 150)
+    world.settle()
+    world.is_quiet = True
+    job = world.submit("new", curve=None)
+    world.settle()
+    assert job.measuring.is_short
+
+    world.wait(timeouts.PROFILING_SHORT + 2)
+
+    assert (job.state, job.needs_long_loan) == (State.SUBMITTED, True)
+    assert busy.is_live

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from eflib import profiles
 from eflib.launcher import efctl
 
 TABLE = "global_batch_size,1,2\n8,1.0,1.5\n16,0.5,0.9\n"
@@ -41,7 +42,34 @@ def test_profiles_shows_a_curve_point_by_point(capsys):
     _, out, _ = run(capsys, "profiles", "show", "resnet50", "--global-batch-size", "256")
 
     assert out.startswith("resnet50 on a100, global batch size 256\nsource: ElasticFlow artifact")
-    assert "     8       10.38      5.63         70%" in out
+    (row,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["8"]]
+    assert row[:4] == ["8", "10.38", "5.63", "70%"]
+    assert "how" not in out  # all was measured
+
+
+def test_profiles_shows_what_was_measured_here_and_marks_what_was_not(capsys, tmp_path):
+    kept = profiles.Profile(
+        "Net",
+        "cpu-2-cores",
+        {1: 10.0, 2: 18.0},
+        global_batch_size=64,
+        spread={1: 0.02, 2: 0.1},
+        memory_bytes={1: 2**28},
+        extrapolated={4: (30.0, 0.2)},
+    )
+    profiles.write(kept, tmp_path / "home" / "profiles")
+    (tmp_path / "home" / "profiles" / "torn.json").write_text("{", encoding="utf-8")
+
+    _, out, _ = run(capsys, "profiles", "show", "Net")
+    rows = [line.split() for line in out.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["GPUs", "1", "2", "4"]
+    assert rows[1][:5] == ["1", "10", "1.00", "100%", "2%"]
+    assert rows[1][-1] == "measured"
+    assert rows[3][:4] == ["4", "30", "3.00", "75%"]
+    assert out.splitlines()[-1].endswith("extrapolated, up to 20% less")
+
+    _, out, _ = run(capsys, "profiles", "list", "--device", "cpu-2-cores")
+    assert out.splitlines()[1].split()[:3] == ["cpu-2-cores", "Net", "64"]
 
 
 def test_profiles_imports_a_table_and_shows_a_file_of_it(capsys, tmp_path):
@@ -76,7 +104,7 @@ def test_profiles_plots_a_model(capsys, tmp_path):
     [
         ("profiles shwo", "there is no action 'shwo' of efctl profiles", "did you mean show?"),
         ("profiles show", "name a model, or a file with a curve", "efctl profiles list"),
-        ("profiles show bertt", "no curve ships for 'bertt'", "did you mean bert?"),
+        ("profiles show bertt", "no curve is known for 'bertt'", "did you mean bert?"),
         ("profiles show none.json", "no profile at none.json", ""),
         ("profiles show bert --device k80", "no such curve of 'bert'", "a100 with 64"),
         ("profiles import", "efctl profiles import needs a table", ""),

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from eflib import profiles
+from eflib.profiler.fit import Guess, Observation
 from eflib.profiler.library import CurveLibrary
 
 ANNOUNCE = {
@@ -11,9 +13,13 @@ ANNOUNCE = {
     "model": "0123456789abcdef",
     "model_name": "Net",
     "num_parameters": 10,
-    "device": "cpu",
+    "device": "cpu-2-cores",
 }
-POINTS = {1: 10.0, 2: 19.0, 4: 34.0}
+POINTS = {
+    1: Observation(10.0, 0.1, 0.05, 2e6),
+    2: Observation(19.0, 0.2, 0.03),
+    4: Observation(34.0),
+}
 
 
 @pytest.fixture
@@ -22,7 +28,7 @@ def library(tmp_path):
 
 
 def test_a_curve_that_was_kept_is_found(library):
-    library.keep("/home/me/train.py", ANNOUNCE, POINTS, {1: 0.1})
+    library.keep("/home/me/train.py", ANNOUNCE, POINTS, {})
     assert library.find("/home/me/train.py", ANNOUNCE) == POINTS
     assert library.find("train.py", ANNOUNCE) == POINTS
     assert library.has_script("elsewhere/train.py")
@@ -30,7 +36,7 @@ def test_a_curve_that_was_kept_is_found(library):
 
 @pytest.mark.parametrize(
     "change",
-    [{"global_batch_size": 128}, {"model": "fedcba9876543210"}, {"device": "cuda"}],
+    [{"global_batch_size": 128}, {"model": "fedcba9876543210"}, {"device": "cpu-4-cores"}],
     ids=lambda change: next(iter(change)),
 )
 def test_a_curve_of_something_else_is_not_found(library, change):
@@ -67,15 +73,25 @@ def test_a_file_that_is_no_profile_is_passed_over(library, content):
 
 def test_a_newer_measurement_takes_the_place_of_the_older(library):
     library.keep("train.py", ANNOUNCE, POINTS, {})
-    file = library.keep("train.py", ANNOUNCE, {1: 5.0}, {})
-    assert library.find("train.py", ANNOUNCE) == {1: 5.0}
+    file = library.keep("train.py", ANNOUNCE, {1: Observation(5.0)}, {})
+    assert library.find("train.py", ANNOUNCE) == {1: Observation(5.0)}
     assert [one.name for one in file.parent.iterdir()] == [file.name]
 
 
 def test_the_file_says_how_and_of_what_it_was_measured(library):
-    file = library.keep("train.py", ANNOUNCE, POINTS, {1: 0.1, 2: 0.2})
+    file = library.keep("train.py", ANNOUNCE, POINTS, {})
     text = json.loads(file.read_text())
     assert text["model"] == "Net"
-    assert text["device"] == "cpu"
+    assert text["device"] == "cpu-2-cores"
     assert text["source"] == "measured by eflib on train"
     assert text["measured_at"].endswith("+00:00")
+    assert text["spread"] == {"1": 0.1, "2": 0.2}
+    assert text["memory_bytes"] == {"1": 2e6}
+
+
+def test_guesses_are_marked_in_the_file_and_are_not_found_as_measured(library):
+    file = library.keep("train.py", ANNOUNCE, POINTS, {8: Guess(50.0, 0.25)})
+
+    assert profiles.read(file).extrapolated == {8: (50.0, 0.25)}
+    assert profiles.read(file).curve.counts == (1, 2, 4)
+    assert library.find("train.py", ANNOUNCE) == POINTS

@@ -2,7 +2,8 @@
 
 import pytest
 
-from eflib.profiler.refine import DRIFT, corrected, drift, is_drift
+from eflib.profiler.fit import Observation
+from eflib.profiler.refine import DRIFT, corrected, drift, is_drift, refined
 
 POINTS = {1: 10.0, 2: 18.0, 4: 30.0}
 
@@ -41,3 +42,18 @@ def test_a_correction_leaves_what_it_was_given():
 
 def test_after_a_correction_the_same_speed_is_no_drift():
     assert not is_drift(drift(corrected(POINTS, 2, 11.0), 2, 11.0))
+
+
+def test_live_steps_keep_what_else_was_measured():
+    observed = {1: Observation(10.0, 0.1, 0.05), 2: Observation(18.0, 0.2, 0.03)}
+
+    assert refined(observed, 2, 9.0) == {
+        1: Observation(5.0, 0.1, 0.05),
+        2: Observation(9.0, 0.2, 0.03),
+    }
+
+
+def test_live_steps_at_a_guessed_size_are_a_measurement_of_that_size():
+    observed = {1: Observation(10.0, 0.1)}
+
+    assert refined(observed, 4, 30.0) == {1: Observation(10.0, 0.1), 4: Observation(30.0)}

@@ -1,6 +1,9 @@
 """What a worker measures and says of itself."""
 
+import os
+
 import pytest
+import torch
 
 from eflib.errors import StoreError
 from eflib.trainer import reporting
@@ -41,7 +44,7 @@ def test_the_warm_up_does_not_count(clock):
 
 def test_a_measurement_waits_for_enough_steps_and_seconds(clock):
     assert clock(*[0.5] * (WARM_UP_STEPS + MEASURED_STEPS - 1)).measured() is None
-    rate, spread = clock(0.5).measured()
+    rate, spread, *_ = clock(0.5).measured()
     assert rate == pytest.approx(2.0)
     assert spread == pytest.approx(0.0)
 
@@ -50,13 +53,45 @@ def test_many_quick_steps_are_not_enough_until_the_time_is(clock):
     assert clock(*[0.001] * 100).measured() is None
 
 
+def test_steps_too_quick_to_be_kept_one_by_one_are_measured_all_the_same(clock):
+    found = clock(*[0.001] * 1500).measured()
+
+    assert found.steps_per_s == pytest.approx(1000.0)
+    assert found.seconds == pytest.approx(1.498)
+    assert found.steps == 1500 - WARM_UP_STEPS
+
+
+def test_processor_time_is_counted_from_the_end_of_the_warm_up(clock, monkeypatch):
+    used = [5.0]
+    monkeypatch.setattr(reporting.time, "process_time", lambda: used[0])
+    clock(*[1.0] * WARM_UP_STEPS)
+    used[0] += 8.0
+
+    assert clock(*[1.0] * 16).measured().cpu_s == pytest.approx(0.5)
+
+
+def test_a_cpu_is_named_with_its_cores():
+    found = reporting.machine(torch.device("cpu"))
+
+    assert found["device"] == f"cpu-{found['cores']}-cores"
+    assert 1 <= found["cores"] <= os.cpu_count()
+    assert found["threads"] == torch.get_num_threads()
+
+
+def test_the_memory_of_a_process_holds_its_tensors():
+    before = reporting.memory_bytes(torch.device("cpu"))
+    held = torch.ones(5_000_000)
+
+    assert reporting.memory_bytes(torch.device("cpu")) - before > 0.9 * held.nbytes
+
+
 def test_a_slow_model_is_measured_by_few_steps(clock):
-    rate, _ = clock(*[9.0] * WARM_UP_STEPS, *[MEASURED_SECONDS_MOST / 2] * 2).measured()
+    rate, *_ = clock(*[9.0] * WARM_UP_STEPS, *[MEASURED_SECONDS_MOST / 2] * 2).measured()
     assert rate == pytest.approx(2 / MEASURED_SECONDS_MOST)
 
 
 def test_one_hiccup_does_not_move_the_measured_speed(clock):
-    rate, spread = clock(*[1.0] * (WARM_UP_STEPS + 20), 30.0).measured()
+    rate, spread, *_ = clock(*[1.0] * (WARM_UP_STEPS + 20), 30.0).measured()
     assert rate == pytest.approx(1.0)
     assert spread == pytest.approx(0.0)
 
