@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from eflib.agent.timeouts import (
     POLL_SECONDS,
     SWEEP_SECONDS,
 )
+from eflib.agent.watch import Watch
 from eflib.errors import StoreError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Agent:
         self._linger = linger
         self._clock = clock
         self._known: dict[str, Message] = {}
+        self._watch = Watch()
         self._signals = 0
         self._heard = 0
         self._beat_due = 0.0
@@ -184,6 +186,7 @@ class Agent:
         try:
             spec = parts.cluster.spec(entry["job"])
             order = make_order(entry, spec, parts.node, parts.ledger.error_file(worker))
+            order = replace(order, pulse_file=parts.ledger.pulse_file(worker))
             parts.ledger.note_start(worker)
             pid = parts.workers.start(order)
         except OutageError:
@@ -208,6 +211,7 @@ class Agent:
             self._parts.cluster.beat()
         if now >= self._check_due:
             self._check_due = now + CHECK_SECONDS
+            self._end_hung(now)
             self._parts.pool.ensure()
             if self._parts.guardian.ensure():
                 _log.warning("the guardian had died; started another")
@@ -215,6 +219,13 @@ class Agent:
             self._check_record()
             if self._managed:
                 self._check_coordinator(now)
+
+    def _end_hung(self, now: float) -> None:
+        """Kill workers that hang; their peers then go on as after any death."""
+        workers = self._parts.workers
+        for worker, hang in self._watch.look(now, workers.signs(), workers.used).items():
+            _log.warning("worker %s %s: killing it", worker, hang.reason)
+            workers.end_hung(worker, hang)
 
     def _check_record(self) -> None:
         """Keep the node's record where a store has lost it; yield to a later agent."""

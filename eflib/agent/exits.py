@@ -23,12 +23,14 @@ class Exit:
         exitcode: As ``subprocess`` gives it, negative for a signal; None if nobody saw it end.
         message: Why it failed, in one line; empty if it did not.
         traceback: The script's own frames; empty where there is none.
+        hang: ``silent`` or ``step`` if the agent killed it because it hung; else empty.
     """
 
     pid: int | None
     exitcode: int | None
     message: str = ""
     traceback: str = ""
+    hang: str = ""
 
     @property
     def signal(self) -> str | None:
@@ -50,6 +52,7 @@ class Exit:
             "exitcode": self.exitcode,
             "signal": self.signal,
             "error": error,
+            "hang": self.hang,
             "log": log_of(worker),
         }
 

@@ -55,6 +55,8 @@ class Ledger:
             self.previous_tag = earlier.get("tag")
             started = self._started()[-KEPT:]
             self._write("started", "".join(f"{name}\n" for name in started))
+            for old in self.folder.glob("*.pulse"):
+                old.unlink(missing_ok=True)
             self._write("agent.json", json.dumps({"tag": tag, "pid": os.getpid()}))
         except Timeout:
             pid = self._read().get("pid")
@@ -82,6 +84,10 @@ class Ledger:
     def error_file(self, worker: str) -> str:
         """Return where a worker writes its exception."""
         return str(self.folder / f"{quote(worker, safe='')}.error.json")
+
+    def pulse_file(self, worker: str) -> str:
+        """Return where a worker gives signs of life."""
+        return str(self.folder / f"{quote(worker, safe='')}.pulse")
 
     def _file(self, name: str) -> Path:
         return self.folder / name

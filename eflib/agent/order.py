@@ -58,6 +58,7 @@ class Order:
     log: str
     error_file: str
     parent: int = 0
+    pulse_file: str = ""
 
 
 def make_order(worker: Fields, spec: Fields, node: Node, error_file: str) -> Order:

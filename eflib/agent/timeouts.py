@@ -7,6 +7,7 @@
 | ``CHECK_SECONDS`` | the agent, between two looks at helpers and coordinator | it looks again |
 | ``RETRY_SECONDS`` | the agent, after the store failed, or as long as it took to | it tries again |
 | ``GRACE_SECONDS`` | the agent, for a worker that it told to leave | the worker is killed |
+| ``SILENCE_SECONDS`` | the agent, for a sign of life of a worker | it hangs: it is killed |
 | ``KILL_AGAIN_SECONDS`` | the agent, for a worker that it killed | it kills again, and warns |
 | ``WARM_SECONDS`` | a worker's start, for the warm pool | the pool is made anew |
 | ``PROBE_SECONDS`` | the agent's start, for the list of GPUs | the start fails, and says so |
@@ -22,6 +23,7 @@ HEARTBEAT_SECONDS = 1.0
 CHECK_SECONDS = 1.0
 RETRY_SECONDS = 0.2
 GRACE_SECONDS = 30.0
+SILENCE_SECONDS = 10.0
 KILL_AGAIN_SECONDS = 5.0
 WARM_SECONDS = 120.0
 PROBE_SECONDS = 180.0

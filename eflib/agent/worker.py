@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
+from eflib import pulse
 from eflib.agent import lineage, script
 from eflib.agent.warm import HELPER_VARIABLES
 
@@ -32,6 +33,8 @@ def main(order: Order) -> NoReturn:
     open_log(order.log)
     status = 1
     try:
+        if order.pulse_file:
+            pulse.begin(order.pulse_file)
         forget_the_pool(order)
         enter(order)
         status = script.run(order)

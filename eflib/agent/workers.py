@@ -6,10 +6,13 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from eflib import pulse
 from eflib.agent import context, exits, lineage
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from eflib.agent.exits import Exit
     from eflib.agent.order import Order
     from eflib.agent.pool import WarmPool
+    from eflib.agent.watch import Hang
 
     Sentinels = list[int]
     Ends = list[tuple[str, Exit]]
@@ -38,6 +42,7 @@ class Workers:
         self._pool = pool
         self._helper = helper
         self._running: dict[str, WorkerContext] = {}
+        self._hung: dict[str, Hang] = {}
         self._orphaned_since: float | None = None
 
     def start(self, order: Order) -> int:
@@ -60,6 +65,27 @@ class Workers:
         """End a worker with its process group; what else it leaves goes when it has ended."""
         lineage.signal_group(self._running[worker].pid, signal.SIGKILL)
 
+    def end_hung(self, worker: str, hang: Hang) -> None:
+        """End a worker that hangs; its exit says so."""
+        self._hung[worker] = hang
+        self.kill(worker)
+
+    def signs(self) -> dict[str, pulse.Sign | None]:
+        """Return the pulses of the workers that are not being ended for a hang already."""
+        return {
+            worker: pulse.read(running.order.pulse_file)
+            for worker, running in self._running.items()
+            if worker not in self._hung
+        }
+
+    def used(self, worker: str) -> float:
+        """Return the processor time that a worker has used, in seconds; 0 if it has just ended."""
+        try:
+            times = psutil.Process(self._running[worker].pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
+
     def sentinels(self) -> Sentinels:
         """Return file descriptors that become readable when a worker ends."""
         return [running.sentinel for running in self._running.values()]
@@ -73,11 +99,18 @@ class Workers:
                 continue
             if code == context.LOST:
                 code = _end_of_lost(running.pid)
-            ends.append((worker, exits.observed(running.pid, code, running.order.error_file)))
+            ends.append((worker, self._observed(worker, running, code)))
             del self._running[worker]
             running.release()
             self._orphaned_since = time.monotonic()
         return ends
+
+    def _observed(self, worker: str, running: WorkerContext, code: int) -> Exit:
+        end = exits.observed(running.pid, code, running.order.error_file)
+        if running.order.pulse_file:
+            Path(running.order.pulse_file).unlink(missing_ok=True)
+        hang = self._hung.pop(worker, None)
+        return end if hang is None else replace(end, message=hang.reason, hang=hang.kind)
 
     def end_orphans(self) -> None:
         """Kill what ended workers left behind; to be called again and again.

@@ -295,6 +295,9 @@ class Coordinator:
                 self._store.put(keys.reply(effect.key), effect.body)
             elif effect.kind == "spec":
                 self._store.put(keys.job_spec(effect.key), effect.body)
+            elif effect.kind == "exit":
+                record = effect.body
+                self._store.claim(keys.worker_exit(record["job"], effect.key), record)
             elif effect.kind == "curve":
                 job = self._plane.jobs[effect.key]
                 self._curves.keep(self._script(job), job.announce, job.observed, job.guessed)

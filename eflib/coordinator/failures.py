@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eflib.coordinator.job import Job, State
-from eflib.coordinator.membership import Seat, Stage
+from eflib.coordinator.membership import Stage
 
 if TYPE_CHECKING:
     from eflib.coordinator.plane import ControlPlane
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 
 SAME_ERROR_LIMIT = 3
-"""A job ends when the same error has ended so many of its workers."""
+"""A job ends when the same error has been raised in so many of its generations."""
 DEATH_LIMIT = 100
-"""A job ends when so many of its workers have failed or died, of whatever."""
+"""A job ends when so many of its workers have failed or died and it has not come further since."""
 PREEMPTED_STATUS = 4
 """The exit code of a worker that was asked to leave, and of the command line then."""
 NO_TRAINER = (
@@ -53,6 +53,9 @@ class Failures:
             "log": message.get("log"),
             "exitcode": message.get("exitcode"),
             "signal": message.get("signal"),
+            "hang": message.get("hang", ""),
+            "generation": job.members.settled.number,
+            "step": job.furthest_step,
         }
         job.failures.append(failure)
         job.tell(now, f"rank {failure['rank']} on {failure['node']}: {failure['message']}")
@@ -69,7 +72,9 @@ class Failures:
         if seat.dismissed or job.members.ending or status == PREEMPTED_STATUS:
             return True
         left = seat.stage is Stage.MEMBER and not job.members.is_member(seat)
-        return status == 0 and (left or job.finished_step is not None)
+        if job.finished_step is not None:  # rank 0 may be saving the model; the others are not
+            return status == 0 or job.members.newest.rank_of(seat.worker) != 0
+        return status == 0 and left
 
     def _ends_job(self, job: Job, failure: Message) -> bool:
         """Decide whether a failure ends the job or is survived."""
@@ -78,16 +83,13 @@ class Failures:
         died = failure["signal"] is not None or failure["exitcode"] is None
         if job.measuring is not None:
             return not died or len(job.failures) >= SAME_ERROR_LIMIT
-        if died:  # killed, or lost with its agent: nothing that the script did
-            return len(job.failures) >= DEATH_LIMIT
-        same = sum(one["message"] == failure["message"] for one in job.failures)
-        never_trained = job.members.settled.number == 0
-        return never_trained or same >= SAME_ERROR_LIMIT or not self._survivors(job)
-
-    @staticmethod
-    def _survivors(job: Job) -> list[Seat]:
-        members = {one.worker for one in job.members.settled.members}
-        return [seat for seat in job.members.alive() if seat.worker in members]
+        if sum(one["step"] == job.furthest_step for one in job.failures) >= DEATH_LIMIT:
+            return True
+        if died and failure["hang"] != "step":
+            return False  # killed, or lost with its agent: nothing that the script did
+        # All ranks of a generation may raise the same: that is one time.
+        times = {one["generation"] for one in job.failures if one["message"] == failure["message"]}
+        return job.members.settled.number == 0 or len(times) >= SAME_ERROR_LIMIT
 
     def _fail(self, job: Job, failure: Message, now: float) -> None:
         same = [one for one in job.failures if one["message"] == failure["message"]]

@@ -93,6 +93,7 @@ class Job:
         only_profile: A run of ``efctl profile``: it ends when the curve is known.
         finished_step: The step at which training ended by its own account, or None.
         failures: How workers failed, in order.
+        furthest_step: The highest step that was ever reported.
         error: The failure that ended the job.
         errors: How often each error message ended a worker.
     """
@@ -116,6 +117,7 @@ class Job:
     progress: Message = field(default_factory=dict)
     progress_at: float = 0.0
     deviations: int = 0
+    furthest_step: int = 0
     finished_step: int | None = None
     error: Message | None = None
     errors: dict[str, int] = field(default_factory=dict)

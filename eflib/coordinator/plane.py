@@ -15,7 +15,7 @@ from eflib import scheduling as core
 from eflib.coordinator.failures import Failures
 from eflib.coordinator.job import Job, State
 from eflib.coordinator.measure import Measurer
-from eflib.coordinator.membership import Membership, Stage
+from eflib.coordinator.membership import Membership, Seat, Stage
 from eflib.profiler import refine
 from eflib.profiler.fit import Observation
 from eflib.scheduling import Gpu
@@ -31,7 +31,7 @@ Message = dict[str, Any]
 class Effect:
     """Something to do once the inputs are in the journal.
 
-    ``kind`` is ``reply`` (key: request), ``spec`` (key: job) or ``curve`` (key: job).
+    ``kind`` is ``reply`` (key: request), ``spec`` or ``curve`` (key: job), ``exit`` (key: worker).
     """
 
     kind: str
@@ -359,9 +359,16 @@ class ControlPlane:
             for seat in job.members.alive():
                 if seat.gpu.node == node and message["type"] == "node_lost":
                     job.members.exited(seat.worker)
+                    self._put_lost_on_record(job, seat, node)
         self.schedule((core.NodeLost(node),), now)
         for job in self.live_jobs():
             self._measurer.node_gone(job, node, now)
+
+    def _put_lost_on_record(self, job: Job, seat: Seat, node: str) -> None:
+        """Let peers on other nodes know of an end that no agent can tell any more."""
+        error = {"message": f"lost with node {node}, which gave no sign of life", "traceback": ""}
+        record = {"node": node, "job": job.job, "worker": seat.worker, "error": error}
+        self.effects.append(Effect("exit", seat.worker, record))
 
     # Workers -------------------------------------------------------------------------------------
 
@@ -389,6 +396,7 @@ class ControlPlane:
         if job is None:
             return
         number = int(message["generation"])
+        job.furthest_step = max(job.furthest_step, int(message["step"]) + 1)
         if number != job.members.newest.number:
             job.members.switched(number, now)
             return  # it was left again already, or belongs to a profiling run
@@ -423,8 +431,11 @@ class ControlPlane:
         is_early = job is not None and job.state in {State.SUBMITTED, State.PROFILING}
         if job is None or not job.is_live or is_early:
             return
+        is_news = job.finished_step is None  # survivors of a loss in the last step say it again
         job.finished_step = int(message["step"])
         job.members.is_over = True
+        if not is_news:
+            return
         job.tell(now, f"training ended at step {job.finished_step}")
         if job.job in self.scheduler.jobs():
             self.schedule((core.JobEnded(job.job),), now)  # its future is free for others
@@ -435,6 +446,7 @@ class ControlPlane:
         if job is None or job.measuring is not None or not job.is_live:
             return
         job.progress, job.progress_at = dict(message["progress"]), now
+        job.furthest_step = max(job.furthest_step, int(job.progress.get("global_step") or 0))
         self.feed(job, now)
         size, rate = job.progress.get("world_size"), job.progress.get("steps_per_s")
         known = {**job.guessed, **job.points}

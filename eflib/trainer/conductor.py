@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from eflib.errors import WorkerFailedError
 from eflib.trainer import checkpoint
 from eflib.trainer.formation import (
     Endpoint,
+    EndpointGoneError,
     GroupKeeper,
     MissingMembersError,
     SupersededError,
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from eflib.store.messages import Generation
     from eflib.trainer.membership import Membership
     from eflib.trainer.state import TrainingState
+
+
+_SAME_FAILURE_LIMIT = 3  # so often the same error while nobody is lost is no matter of peers
 
 
 class LeftError(Exception):
@@ -87,6 +92,7 @@ class Conductor:
         begin = time.perf_counter()
         self._keeper.leave()
         parts = {"leave": time.perf_counter() - begin}
+        failures: Counter[str] = Counter()
         while True:
             rank = generation.rank_of(self._membership.worker)
             if rank is None:
@@ -99,14 +105,25 @@ class Conductor:
                 continue
             except MissingMembersError as error:
                 missing = frozenset(error.workers)
-            except RuntimeError:
-                if not self._membership.elastic:
+            except EndpointGoneError:
+                missing = self._workers_beside_rank_0(generation)
+            except RuntimeError as error:
+                text = f"{len(generation.members)}: {error}"
+                failures[text] += 1
+                if not self._membership.elastic or failures[text] >= _SAME_FAILURE_LIMIT:
                     raise
                 missing = frozenset()
             else:
                 return parts
             self._keeper.abandon()  # outside the handler: its frames hold the connections
             generation = self._membership.recover(generation, missing)
+
+    def _workers_beside_rank_0(self, generation: Generation) -> frozenset[str]:
+        """Return the members on the node whose agent is gone: its workers end with it."""
+        node = generation.members[0].node
+        if generation.members[self.rank].node == node:
+            raise WorkerFailedError(f"the agent of node {node} is gone")
+        return frozenset(one.worker for one in generation.members if one.node == node)
 
     def _form(self, generation: Generation, rank: int, parts: dict[str, float]) -> None:
         begin = time.perf_counter()
@@ -123,6 +140,7 @@ class Conductor:
                 members,
                 rank,
                 superseded=lambda: self._membership.newest(generation.number) is not None,
+                gone=self._membership.ended,
             )
         parts["form"] = time.perf_counter() - begin
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +30,10 @@ class MissingMembersError(Exception):
         self.workers = workers
 
 
+class EndpointGoneError(Exception):
+    """Nobody listens any more where a generation should meet: the agent there is gone."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a generation's members meet: a TCP store and a prefix nobody used before."""
@@ -36,6 +41,17 @@ class Endpoint:
     host: str
     port: int
     prefix: str
+
+
+_LONG_PAUSE = 0.01  # seconds between two looks for those who have not come
+
+
+def _probe(host: str, port: int) -> None:
+    """Find out at once that nobody listens: torch would try again until its bound passes."""
+    try:
+        socket.create_connection((host, port), timeout=timeouts.CONNECT).close()
+    except OSError as cause:
+        raise EndpointGoneError(f"no answer at {host}:{port} ({cause})") from None
 
 
 class GroupKeeper:
@@ -52,9 +68,16 @@ class GroupKeeper:
         self._backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         self._stores: dict[tuple[str, int], TCPStore] = {}
         self._parked: list[object] = []
+        self._meeting: PrefixStore | None = None
 
     def form(
-        self, endpoint: Endpoint, members: list[str], rank: int, superseded: Callable[[], bool]
+        self,
+        endpoint: Endpoint,
+        members: list[str],
+        rank: int,
+        *,
+        superseded: Callable[[], bool],
+        gone: Callable[[list[str]], list[str]],
     ) -> None:
         """Wait until all members are here, then make the group.
 
@@ -63,29 +86,31 @@ class GroupKeeper:
             members: Worker ids in rank order.
             rank: This worker's rank.
             superseded: True once a newer generation exists.
+            gone: Returns those of the given workers that have ended.
 
         Raises:
             SupersededError: A newer generation came meanwhile.
-            MissingMembersError: Somebody did not come within ``timeouts.PRESENT``.
+            MissingMembersError: Somebody ended, or did not come within ``timeouts.PRESENT``.
+            EndpointGoneError: The agent at the endpoint is gone.
             RuntimeError: torch could not connect the members.
         """
-        store = PrefixStore(endpoint.prefix, self.connect(endpoint.host, endpoint.port))
+        store = self._meet(endpoint)
         store.set(f"present/{rank}", "1")
-        keys = [f"present/{other}" for other in range(len(members))]
-        end = time.monotonic() + timeouts.PRESENT
+        begin = time.monotonic()
         pause = 0.0005
-        while not store.check(keys):
+        while not store.check([f"present/{other}" for other in range(len(members))]):
             if superseded():
                 raise SupersededError
-            if time.monotonic() > end:
-                absent = [
-                    one for key, one in zip(keys, members, strict=True) if not store.check([key])
-                ]
-                raise MissingMembersError(
-                    f"{absent} did not come to {endpoint.prefix} in {timeouts.PRESENT:g} s", absent
-                )
+            waited = time.monotonic() - begin
+            if pause >= _LONG_PAUSE:  # not at once: looking at exits takes longer than most waits
+                absent = self._without(store, "present", members)
+                missing = absent if waited > timeouts.PRESENT else gone(absent)
+                if missing:
+                    raise MissingMembersError(
+                        f"{missing} did not come to {endpoint.prefix} in {waited:.1f} s", missing
+                    )
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.01)
+            pause = min(pause * 1.5, _LONG_PAUSE)
         if superseded():
             raise SupersededError
         dist.init_process_group(
@@ -97,9 +122,41 @@ class GroupKeeper:
         )
         self._set_timeout(timedelta(seconds=timeouts.COLLECTIVE))
 
+    def _meet(self, endpoint: Endpoint) -> PrefixStore:
+        """Return the store of a generation; a connection that has died is made anew."""
+        address = (endpoint.host, endpoint.port)
+        try:
+            self.connect(*address).check([endpoint.prefix])
+        except RuntimeError:
+            self._stores.pop(address, None)
+            self.connect(*address)
+        self._meeting = PrefixStore(endpoint.prefix, self._stores[address])
+        return self._meeting
+
+    @staticmethod
+    def _without(store: PrefixStore, word: str, members: list[str]) -> list[str]:
+        """Return the members that have not left a word in the generation's store."""
+        return [one for rank, one in enumerate(members) if not store.check([f"{word}/{rank}"])]
+
+    def say_done(self, rank: int) -> None:
+        """Leave word that this rank has nothing more to do in the generation."""
+        if self._meeting is not None:
+            self._meeting.set(f"done/{rank}", "1")
+
+    def not_done(self, members: list[str]) -> list[str]:
+        """Return the members that have not said so."""
+        return self._without(self._meeting, "done", members) if self._meeting is not None else []
+
     def connect(self, host: str, port: int) -> TCPStore:
-        """Return the connection to a node's store, made once and kept."""
+        """Return the connection to a node's store, made once and kept.
+
+        Raises:
+            EndpointGoneError: Nobody listens there.
+            RuntimeError: torch could not connect.
+        """
         address = (host, port)
+        if address not in self._stores:
+            _probe(host, port)
         if address not in self._stores:
             self._stores[address] = TCPStore(
                 host,
@@ -147,10 +204,16 @@ class EnvironmentGroup(GroupKeeper):
     _own = False
 
     def form(
-        self, endpoint: Endpoint, members: list[str], rank: int, superseded: Callable[[], bool]
+        self,
+        endpoint: Endpoint,
+        members: list[str],
+        rank: int,
+        *,
+        superseded: Callable[[], bool],
+        gone: Callable[[list[str]], list[str]],
     ) -> None:
         """Make the group from MASTER_ADDR and its kin, unless the script has made it already."""
-        del endpoint, members, rank, superseded
+        del endpoint, members, rank, superseded, gone
         if not dist.is_initialized():
             self._own = True
             dist.init_process_group(self._backend, timeout=timedelta(seconds=timeouts.COLLECTIVE))

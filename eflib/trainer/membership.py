@@ -17,9 +17,12 @@ from eflib.store.messages import Generation, Member, survivors
 from eflib.trainer import timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from eflib.store.signed import SignedStore
+
+
+_PREEMPTED = PreemptedError.exit_status
 
 
 class Membership(ABC):
@@ -44,6 +47,11 @@ class Membership(ABC):
             f"a peer of rank {lost.rank_of(self.worker)} is gone",
             hint="a world of fixed size cannot go on without it; eflaunch can",
         )
+
+    def ended(self, workers: Iterable[str]) -> list[str]:
+        """Return those of the given workers whose exit is on record."""
+        del workers
+        return []
 
     def propose(self, generation: Generation) -> bool:
         """Try to make ``generation`` the next one; False when another was first."""
@@ -114,7 +122,7 @@ class StoreMembership(Membership):
         pause = 0.002
         while time.monotonic() < end:
             if self._is_leaving():
-                raise SystemExit(0)  # it was asked to go before anybody needed it
+                raise SystemExit(_PREEMPTED)  # it was asked to go before anybody needed it
             newest = self.newest(after)
             if newest is not None:
                 if newest.rank_of(self.worker) is not None:
@@ -167,7 +175,7 @@ class StoreMembership(Membership):
             newest = self.newest(lost.number)
             if newest is not None:
                 return newest
-            dead = self._dead(lost) | missing
+            dead = missing.union(self.ended(one.worker for one in lost.members))
             if dead or waited > timeouts.RECOVERY / 12:
                 alive = [one for one in lost.members if one.worker not in dead]
                 turn = [one.worker for one in alive].index(self.worker)
@@ -180,14 +188,14 @@ class StoreMembership(Membership):
             f"in {timeouts.RECOVERY:g} s"
         )
 
-    def _dead(self, generation: Generation) -> set[str]:
-        """Return the members whose agents have put an exit on record."""
-        others = (one.worker for one in generation.members if one.worker != self.worker)
-        return {
+    def ended(self, workers: Iterable[str]) -> list[str]:
+        """Return those of the given workers whose agents have put an exit on record."""
+        others = (worker for worker in workers if worker != self.worker)
+        return [
             worker
             for worker in others
             if self._store.fetch(keys.worker_exit(self._job, worker)) is not None
-        }
+        ]
 
     def _propose_without(self, lost: Generation, dead: set[str] | frozenset[str]) -> None:
         alive = tuple(one for one in lost.members if one.worker not in dead)

@@ -17,8 +17,9 @@ from eflib.store import keys, open_store
 from eflib.store.messages import PAUSE, PROFILE, TRAIN, Generation
 from eflib.store.secret import load_key
 from eflib.store.signed import SignedStore
+from eflib.trainer import timeouts
 from eflib.trainer.conductor import Conductor, LeftError
-from eflib.trainer.formation import EnvironmentGroup, GroupKeeper
+from eflib.trainer.formation import EndpointGoneError, EnvironmentGroup, GroupKeeper
 from eflib.trainer.membership import FixedMembership, Membership, StoreMembership
 from eflib.trainer.position import share
 from eflib.trainer.reporting import Reporter, Rescale, StepClock, memory_bytes, redirect_output
@@ -189,7 +190,8 @@ class ElasticSession(Session):
         )
         self._reporter.start()
         # Connecting can take seconds (torch looks the peer's name up): nobody waits for it here.
-        with suppress(RuntimeError):  # that node may be gone: the generation says who is there
+        # That node may be gone: the generation says who is there.
+        with suppress(RuntimeError, EndpointGoneError):
             self._keeper.connect(worker.master_addr, worker.master_port)
         generation = self._membership.join(announce)
         self._boundary = time.perf_counter()
@@ -224,13 +226,12 @@ class ElasticSession(Session):
         """
         self._boundary = time.perf_counter()
         current = self._current()
-        flags = torch.tensor([int(leaving)])
-        rows = [flags]
-        if current.world_size > 1:
-            rows = [torch.empty_like(flags) for _ in range(current.world_size)]
-            dist.all_gather(rows, flags)
+        flags, failure = self._gather(int(leaving))
+        if failure:
+            self.recover(failure)
+            return
         staying = tuple(
-            member for member, row in zip(current.members, rows, strict=True) if not int(row[0])
+            member for member, flag in zip(current.members, flags, strict=True) if not flag
         )
         following = Generation(
             number=current.number + 1,
@@ -246,6 +247,17 @@ class ElasticSession(Session):
         self._membership.propose(following)  # the first wins; all propose the same
         newest = self._membership.newest(current.number)
         self._enter(newest or following, before=current.world_size)
+
+    def _gather(self, flag: int) -> tuple[list[int], str]:
+        """Return the flags of all ranks, or why a peer is gone."""
+        size, own = self.world_size, torch.tensor([flag])
+        rows = [torch.empty_like(own) for _ in range(size)] if size > 1 else [own]
+        try:
+            if size > 1:
+                dist.all_gather(rows, own)
+        except RuntimeError as error:  # it goes no further: its frames hold the connections
+            return [], str(error)
+        return [int(row[0]) for row in rows], ""
 
     def step_done(self, state: TrainingState, loss: float, *, passes: int = 1) -> None:
         """Count the step, note the pause if it was the first of a generation, report."""
@@ -264,18 +276,37 @@ class ElasticSession(Session):
             self._reporter.write_progress()
 
     def finish(self) -> None:
-        """Tell the coordinator that training is over, and let go of the group."""
-        if self.rank == 0:  # before the others may go: their exits are then known to be the end
-            self._reporter.write_progress()
-            self._reporter.post(
-                "finished", generation=self.generation, step=self._state.global_step
-            )
-        if self.world_size > 1:
-            try:
-                dist.barrier()
-            except RuntimeError:
-                self.say("a peer ended first")  # the last step is committed everywhere
+        """Tell the coordinator that training is over, and let go of the group.
+
+        Nobody goes before all have committed the last step. Were a peer lost in it, some would
+        have committed it and others not, and these need the state of those.
+        """
+        while True:
+            if self.rank == 0:  # before the others may go: their exits are then known as the end
+                self._reporter.write_progress()
+                self._reporter.post(
+                    "finished", generation=self.generation, step=self._state.global_step
+                )
+            self._keeper.say_done(self.rank)
+            lost = self._await_done()
+            if not lost:
+                break
+            self.recover(f"{', '.join(lost)} ended before the end")
         self.close()
+
+    def _await_done(self) -> list[str]:
+        """Wait until all members are done; return those that ended before they were."""
+        members = [one.worker for one in self._current().members]
+        end = time.monotonic() + timeouts.COLLECTIVE
+        while self.world_size > 1 and time.monotonic() < end:
+            late = self._keeper.not_done(members)
+            if not late:
+                break
+            lost = self._membership.ended(late)
+            if lost and set(lost) & set(self._keeper.not_done(members)):
+                return lost
+            time.sleep(timeouts.POLL)
+        return []
 
     def close(self) -> None:
         """End the reporter's thread and leave the group."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eflib import pulse
 from eflib.errors import UsageError
 from eflib.store.messages import PAUSE, PROFILE
 from eflib.trainer import checks
@@ -79,6 +80,9 @@ class ElasticTrainer:
             run resumes from the newest whole one there.
         checkpoint_seconds: Least time between two checkpoints.
         keep_checkpoints: How many of the newest to keep.
+        step_seconds: Longest time that one worker may compute in one step, loading its samples
+            included; under ``eflaunch`` one that takes longer counts as hung and is replaced. None
+            for any time.
         device: Where to train; by default the first visible GPU, or the CPU.
         deterministic: The same bits at any number of workers, by virtual shards; it costs time.
         num_shards: How many virtual shards; more workers than that have nothing to do.
@@ -109,6 +113,7 @@ class ElasticTrainer:
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_seconds: float = 300.0,
         keep_checkpoints: int = 2,
+        step_seconds: float | None = 300.0,
         device: torch.device | str | None = None,
         deterministic: bool = False,
         num_shards: int = NUM_SHARDS,
@@ -157,6 +162,8 @@ class ElasticTrainer:
         self._checkpoint_dir = os.fspath(checkpoint_dir or self._session.checkpoint_dir)
         self._checkpoint_seconds = checkpoint_seconds
         self._writer = CheckpointWriter(Path(self._checkpoint_dir), keep=keep_checkpoints)
+        self._step_seconds = step_seconds
+        self._pulse = pulse.own()
         parts: dict[str, Stateful] = {"optimizer": optimizer, "microbatch": self._size}
         if lr_scheduler is not None:
             parts["lr_scheduler"] = lr_scheduler
@@ -338,7 +345,7 @@ class ElasticTrainer:
         self.model.eval()
         total = 0.0
         try:
-            with torch.no_grad(), self.autocast():
+            with self._pulse.idling(), torch.no_grad(), self.autocast():
                 for low in range(0, len(dataset), batch_size):
                     places = range(low, min(low + batch_size, len(dataset)))
                     batch = to_device(
@@ -417,6 +424,7 @@ class ElasticTrainer:
         return not self.profiling and self._state.global_step >= self.max_steps
 
     def _begin_step(self) -> None:
+        self._pulse.computing(self._step_seconds)
         step = self._plan_step()
         self._again = False
         self._work.begin(
@@ -455,11 +463,12 @@ class ElasticTrainer:
 
     def _commit(self) -> None:
         """Reduce, apply, count; then follow what the control numbers say."""
+        self._pulse.idle()
         totals, failure = self._reduce()
         if failure:
             self._block = None
             self._work.undo()
-            self._follow(partial(self._session.recover, failure))
+            self._follow(partial(self._session.recover, failure), unheard=self._state.global_step)
             return
         self._apply(totals)
         self._state.global_step += 1
@@ -467,15 +476,9 @@ class ElasticTrainer:
         self._size.agree(totals[NUM_CONTROL:])
         if self._size.limit != self._loader.max_size:
             self._point_loader()
-        self.batch_samples = (
-            [sample for block in self._work.blocks for sample in self._plan.samples(block)]
-            if self._callbacks
-            else []
-        )
         self._block = None
         self._session.step_done(self._state, self.loss, passes=len(self._work.blocks))
-        for callback in self._callbacks:
-            callback.on_step_end(self)
+        self._call_step_end()
         self._ended = totals[ENDING] > 0 and not self.profiling
         self._save_when_due()
         if totals[DECISION] > 0:
@@ -514,12 +517,29 @@ class ElasticTrainer:
         if self.lr_scheduler is not None and not past_end:
             self.lr_scheduler.step()  # type: ignore[attr-defined]  # torch's schedulers share no public base
 
-    def _follow(self, move: Callable[[], None]) -> None:
-        """Move to another generation; a worker that is not in it leaves here."""
+    def _call_step_end(self) -> None:
+        if not self._callbacks:
+            return
+        self.batch_samples = [
+            sample for block in self._work.blocks for sample in self._plan.samples(block)
+        ]
+        for callback in self._callbacks:
+            callback.on_step_end(self)
+
+    def _follow(self, move: Callable[[], None], unheard: int | None = None) -> None:
+        """Move to another generation; a worker that is not in it leaves here.
+
+        Args:
+            move: Enters it.
+            unheard: The step in which a peer was lost. If others had committed it, with this
+                rank's part, this rank has its end to tell, too.
+        """
         try:
             move()
         except LeftError as left:
             self._leave(left.generation)
+        if unheard is not None and self._state.global_step > unheard:
+            self._call_step_end()
         self._after_entering()
         for callback in self._callbacks:
             callback.on_rescale(self)

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from contextlib import contextmanager
 from pathlib import Path
 
 from eflib.launcher.documents import Cluster
 from eflib.store import SignedStore, load_or_create_key, open_store
-from tests.helpers.processes import wait_until
+from tests.helpers.processes import leaving_no_process, wait_until
 
 LONG = 120.0
 """A bound for what takes seconds on an idle machine: starts, imports, profiling."""
@@ -119,6 +120,17 @@ class LiveCluster:
     def output(self, process):
         """Return what a process that ``popen`` started has printed so far."""
         return process.log.read_text(errors="replace")
+
+
+@contextmanager
+def living(folder):
+    """Give a cluster with nothing started; fail if it leaves a process behind."""
+    with leaving_no_process():
+        live = LiveCluster(folder)
+        try:
+            yield live
+        finally:
+            live.end()
 
 
 class Audit:

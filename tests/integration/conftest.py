@@ -1,21 +1,8 @@
 """What tests of real processes share."""
 
-from contextlib import contextmanager
-
 import pytest
 
-from tests.helpers.clusters import LiveCluster
-from tests.helpers.processes import leaving_no_process
-
-
-@contextmanager
-def living(folder):
-    with leaving_no_process():
-        live = LiveCluster(folder)
-        try:
-            yield live
-        finally:
-            live.end()
+from tests.helpers.clusters import living
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from eflib.agent.exits import Exit
 from eflib.agent.order import Node
 from eflib.agent.pool import PoolDiedError
 from eflib.agent.roster import Roster
+from eflib.pulse import Sign
 from eflib.store import FolderStore, SignedStore, keys
 
 RECORD = {"node": "n0", "agent": "tag"}
@@ -38,6 +39,7 @@ class Hands:
         self.acts = []
         self.ends = []
         self.failures = []
+        self.pulses = {}
         self.turns = 0
 
     def start(self, order):
@@ -52,6 +54,17 @@ class Hands:
 
     def kill(self, worker):
         self.acts.append(("kill", worker))
+
+    def signs(self):
+        return self.pulses
+
+    def used(self, worker):
+        return 0.0
+
+    def end_hung(self, worker, hang):
+        self.acts.append(("end hung", worker))
+        self.pulses.pop(worker)
+        self.ends.append((worker, Exit(7, -9, hang.reason, hang=hang.kind)))
 
     def sentinels(self):
         return []
@@ -76,8 +89,9 @@ def store(tmp_path):
 def run(store):
     """Run an agent to its end; ``each_turn`` plays the world, and time passes by the turn."""
 
-    def go(each_turn, *, managed=False, failures=(), lost=(), seconds_per_turn=1.0):
+    def go(each_turn, *, managed=False, failures=(), lost=(), seconds_per_turn=1.0, pulses=None):
         hands = Hands(each_turn)
+        hands.pulses.update(pulses or {})
         hands.failures += failures
         helper = SimpleNamespace(
             ensure=lambda: False, close=lambda: None, wait=lambda seconds: True, is_ready=True
@@ -88,7 +102,7 @@ def run(store):
             workers=hands,
             pool=helper,
             guardian=helper,
-            ledger=SimpleNamespace(error_file=str, note_start=lambda worker: None),
+            ledger=SimpleNamespace(error_file=str, pulse_file=str, note_start=lambda worker: None),
             node=Node("n0", "/store", "/key"),
         )
         clock = lambda: hands.turns * seconds_per_turn  # noqa: E731
@@ -124,6 +138,21 @@ def test_the_life_of_a_worker_is_told_from_start_to_end(store, run):
     ]
     assert store.fetch(keys.worker_exit("j", "w"))["exitcode"] == 0
     assert store.fetch(keys.node_record("n0")) is None
+
+
+def test_a_worker_that_hangs_is_killed_and_its_exit_says_so(store, run):
+    assign(store, WORKER)
+
+    def each_turn(turn):
+        if store.fetch(keys.worker_exit("j", "w")) or turn == 40:
+            stop()
+
+    hands = run(each_turn, pulses={"w": Sign(beat=1.0, since=0.0, bound=0.0)})
+
+    assert hands.acts == [("start", "w"), ("end hung", "w")]
+    exit_ = store.fetch(keys.worker_exit("j", "w"))
+    assert (exit_["hang"], exit_["signal"]) == ("silent", "SIGKILL")
+    assert exit_["error"]["message"] == "hung: gave no sign of life for 10 s"
 
 
 def test_signal_handlers_are_given_back(run):

@@ -72,6 +72,7 @@ def test_the_message_names_worker_and_log():
         "exitcode": 1,
         "signal": None,
         "error": {"message": "boom", "traceback": "trace"},
+        "hang": "",
         "log": "/logs/2/1.log",
     }
 

@@ -3,7 +3,7 @@
 import pytest
 
 from eflib.coordinator import timeouts
-from eflib.coordinator.failures import LEFT_EARLY, NO_TRAINER
+from eflib.coordinator.failures import DEATH_LIMIT, LEFT_EARLY, NO_TRAINER
 from eflib.coordinator.job import ENDED, TRANSITIONS, State
 from eflib.profiler import refine
 from tests.unit.coordinator.world import ANNOUNCE, CURVE, World
@@ -410,13 +410,76 @@ def test_all_workers_killed_at_once_start_again_from_their_checkpoint(world):
     assert (job.state, world.sizes()[job.job]) == (State.RUNNING, 4)
 
 
-def test_all_workers_with_an_exception_of_their_own_end_the_job(world):
+def test_all_workers_with_an_exception_start_again_and_the_third_time_ends_the_job(world):
     job = world.submit()
     world.settle()
-    for place, worker in enumerate(world.workers_of(job)):
-        world.exit(worker, exitcode=1, error={"message": f"KeyError: {place}"})
-    world.settle()
+    for _ in range(3):
+        assert job.state is State.RUNNING
+        for place, worker in enumerate(world.workers_of(job)):
+            if worker in world.workers:
+                world.exit(worker, exitcode=1, error={"message": f"KeyError: {place}"})
+        world.settle()
     assert job.state is State.FAILED
+    assert job.reason == "rank 0 on n0: KeyError: 0"
+
+
+def test_a_step_that_hangs_three_times_ends_the_job_and_a_frozen_worker_does_not(world):
+    job = world.submit()
+    world.settle()
+    for _ in range(5):
+        world.hang(world.workers_of(job)[1], "silent", "hung: gave no sign of life for 10 s")
+        world.settle()
+    assert job.state is State.RUNNING
+    assert "rank 1 on n0: hung: gave no sign of life for 10 s" in [text for _, text in job.story]
+    for _ in range(3):
+        assert job.state is State.RUNNING
+        world.hang(world.workers_of(job)[-1], "step", "hung: computed in one step for ...")
+        world.settle()
+    assert (job.state, job.reason) == (
+        State.FAILED,
+        "rank 3 on n0: hung: computed in one step for ...",
+    )
+
+
+@pytest.mark.parametrize("comes_further", [True, False])
+def test_so_many_deaths_end_a_job_only_if_it_comes_no_further(world, comes_further):
+    job = world.submit()
+    world.settle()
+    for number in range(DEATH_LIMIT):
+        assert job.state is State.RUNNING
+        world.kill(world.workers_of(job)[-1])
+        world.settle()
+        if comes_further:
+            progress = {"global_step": 10 + number}
+            world.tell("progress", job=job.job, progress=progress)
+    assert job.state is (State.RUNNING if comes_further else State.FAILED)
+
+
+def test_a_worker_that_dies_after_the_last_step_matters_only_if_it_is_rank_0(world):
+    job = world.submit()
+    world.settle()
+    workers = world.workers_of(job)
+    world.tell("finished", job=job.job, generation=1, step=1000)
+    world.tell("finished", job=job.job, generation=2, step=1000)
+    world.kill(workers[2])
+    for worker in (workers[0], workers[1], workers[3]):
+        world.exit(worker)
+    world.settle()
+    assert job.state is State.SUCCEEDED
+    assert [text for _, text in job.story].count("training ended at step 1000") == 1
+
+
+def test_the_workers_of_a_lost_node_get_an_exit_on_record_for_their_peers(world):
+    job = world.submit()
+    world.settle()
+    lost = set(world.workers_of(job))
+    world.plane.take_effects()
+    world.tell("node_lost", node="n0")
+    records = {one.key: one.body for one in world.plane.take_effects() if one.kind == "exit"}
+    assert set(records) == lost
+    assert {one["error"]["message"] for one in records.values()} == {
+        "lost with node n0, which gave no sign of life"
+    }
 
 
 def test_a_worker_that_ends_in_training_with_exit_code_0_is_a_failure(world):

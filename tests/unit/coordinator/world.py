@@ -93,7 +93,7 @@ class World:
             self.now = min(end, self.now + 1.0)
             self.tell("time")
 
-    def exit(self, worker, *, exitcode=0, number=None, error=None):
+    def exit(self, worker, *, exitcode=0, number=None, error=None, hang=""):
         assignment = self.workers.pop(worker)
         self.tell(
             "worker_exited",
@@ -103,11 +103,15 @@ class World:
             exitcode=None if number else exitcode,
             signal=number,
             error=error,
+            hang=hang,
             log=f"{assignment['log_dir']}/{worker}.log",
         )
 
     def kill(self, worker):
         self.exit(worker, number="SIGKILL")
+
+    def hang(self, worker, kind, reason):
+        self.exit(worker, number="SIGKILL", error={"message": reason}, hang=kind)
 
     # What agents and trainers do -----------------------------------------------------------------
 

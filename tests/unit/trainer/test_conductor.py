@@ -7,7 +7,7 @@ from eflib.errors import StateMismatchError, WorkerFailedError
 from eflib.store.messages import Generation, Member
 from eflib.trainer import checkpoint, conductor
 from eflib.trainer.conductor import Conductor, LeftError
-from eflib.trainer.formation import MissingMembersError, SupersededError
+from eflib.trainer.formation import EndpointGoneError, MissingMembersError, SupersededError
 from eflib.trainer.membership import Membership
 from eflib.trainer.state import TrainingState
 from eflib.trainer.transfer import Standing
@@ -42,7 +42,8 @@ class Keeper:
         self.story = []
         self.troubles = []
 
-    def form(self, endpoint, members, rank, superseded):
+    def form(self, endpoint, members, rank, *, superseded, gone):
+        assert not gone(members)
         self.story.append(("form", endpoint.prefix, tuple(members), rank))
         trouble = self.troubles.pop(0) if self.troubles else None
         if trouble is not None:
@@ -89,8 +90,12 @@ def stage(monkeypatch):
     return Stage(monkeypatch)
 
 
-def made(number, *workers):
-    members = tuple(Member(one, "n0", place) for place, one in enumerate(workers))
+def made(number, *workers, nodes=()):
+    nodes = nodes or ["n0"] * len(workers)
+    members = tuple(
+        Member(one, node, place)
+        for place, (one, node) in enumerate(zip(workers, nodes, strict=True))
+    )
     return Generation(number, members, "host", 7)
 
 
@@ -101,6 +106,29 @@ def test_a_single_worker_needs_no_group(stage):
     assert (stage.conductor.rank, stage.conductor.world_size) == (0, 1)
     assert stage.conductor.generation.number == 1
     assert stage.conductor.digest != 0
+
+
+def test_where_rank_0_s_agent_is_gone_its_workers_are_taken_for_gone(stage):
+    stage.conductor._membership.worker = "w2"
+    stage.script.following = [made(2, "w2")]
+    stage.keeper.troubles = [EndpointGoneError("no answer")]
+    stage.conductor.enter(made(1, "w0", "w1", "w2", nodes=["n0", "n0", "n1"]))
+    assert stage.script.asked == [(1, frozenset({"w0", "w1"}))]
+    assert stage.conductor.generation.number == 2
+
+
+def test_a_worker_whose_own_agent_is_gone_ends(stage):
+    stage.keeper.troubles = [EndpointGoneError("no answer")]
+    with pytest.raises(WorkerFailedError, match="the agent of node n0 is gone"):
+        stage.conductor.enter(made(1, "w0", "w1"))
+
+
+def test_the_same_error_again_and_again_without_a_loss_is_raised(stage):
+    stage.script.following = [made(2, "w0", "w1"), made(3, "w0", "w1")]
+    stage.keeper.troubles = [RuntimeError("broken")] * 3
+    with pytest.raises(RuntimeError, match="broken"):
+        stage.conductor.enter(made(1, "w0", "w1"))
+    assert [number for number, _ in stage.script.asked] == [1, 2]
 
 
 def test_a_group_is_formed_under_a_prefix_of_its_own(stage):

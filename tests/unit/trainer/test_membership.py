@@ -90,7 +90,7 @@ def test_a_joiner_that_is_asked_to_go_leaves_in_order(store, clock):
     clock.at[1.0] = lambda: leaves.append(True)
     with pytest.raises(SystemExit) as caught:
         member_of(store, "w9", leaving=lambda: bool(leaves)).join({})
-    assert caught.value.code == 0
+    assert caught.value.code == 4
 
 
 def test_a_joiner_that_nobody_names_gives_up_after_the_bound(store, clock, monkeypatch):

@@ -1,0 +1,151 @@
+"""A real job that a test disturbs: who its workers are just now, and when it trains again."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from eflib.store import keys
+from eflib.store.messages import Generation
+from tests.helpers.clusters import LONG
+from tests.helpers.processes import wait_until
+from tests.helpers.trail import Trail
+
+SCRIPT = Path(__file__).parent / "scripts" / "audited.py"
+CURVE = '{"model": "audited", "points": {"1": 15, "2": 28, "4": 48}}'
+
+
+class DisturbedJob:
+    """A job that runs ``scripts/audited.py`` on a live cluster.
+
+    Args:
+        cluster: A ``LiveCluster`` with a coordinator and agents.
+        folder: Where the job's files go.
+        name: Its name.
+        words: Arguments of the script.
+        pace: Seconds per step.
+        launch: Options of eflaunch.
+    """
+
+    def __init__(self, cluster, folder, name, *words, pace=0.05, launch=()):
+        self.cluster, self.name, self.out = cluster, name, Path(folder) / name
+        (self.out / "faults").mkdir(parents=True)
+        self.set_pace(pace)
+        (self.out / "curve.json").write_text(CURVE)
+        self.store = cluster.store
+        self.launched = cluster.popen(
+            "eflaunch", "--name", name, "--profile", self.out / "curve.json", *launch, SCRIPT,
+            "--out", self.out, *words,
+        )  # fmt: skip
+        found = cluster.wait_for(name, lambda status: status["job"], "to be submitted")
+        self.job = found["job"]
+
+    def set_pace(self, seconds):
+        (self.out / "pace.new").write_text(str(seconds))
+        (self.out / "pace.new").rename(self.out / "pace")
+
+    # Who and where ---------------------------------------------------------------------------
+
+    def generation(self, number):
+        """Return a generation's record, or None."""
+        message = self.store.fetch(keys.generation(self.job, number))
+        return None if message is None else Generation.from_message(message)
+
+    def newest(self):
+        """Return the newest generation's record; None before there is one."""
+        numbers = [int(keys.last_part(key)) for key in self.store.list(keys.generations(self.job))]
+        return self.generation(max(numbers)) if numbers else None
+
+    def pid(self, worker):
+        """Return a worker's process; None before it has begun to run its script."""
+        with suppress(OSError, ValueError):
+            return int((self.out / "pids" / worker).read_text())
+        return None
+
+    def workers(self):
+        """Return all workers that ever began, oldest first."""
+        names = [file.name for file in (self.out / "pids").glob("[!.]*")]
+        return sorted(names, key=lambda one: int(one.rpartition(".")[2]))
+
+    def members(self):
+        """Return (worker, pid) of the newest generation's members, in rank order."""
+        newest = self.newest()
+        return [(one.worker, self.pid(one.worker)) for one in newest.members] if newest else []
+
+    def progress(self):
+        """Return what rank 0 said last, {} before it did."""
+        return self.store.fetch(keys.job_progress(self.job)) or {}
+
+    def status(self):
+        return self.cluster.status(self.job)
+
+    def told(self):
+        """Return the job's story as lines."""
+        return [one["text"] for one in self.status()["story"]]
+
+    # What happens to it ----------------------------------------------------------------------
+
+    def ask_to_fail(self, pid, word):
+        """Let a worker raise, run out of memory or hang in its next step."""
+        file = self.out / "faults" / str(pid)
+        file.with_suffix(".new").write_text(word)
+        file.with_suffix(".new").rename(file)
+
+    def ask_for_size(self, size):
+        """Post an operator's request, without waiting for the answer."""
+        self.store.post(
+            keys.INBOX,
+            {"type": "rescale", "request": f"r{time.time_ns()}", "job": self.job,
+             "num_gpus": size},
+        )  # fmt: skip
+
+    def signal(self, pid, number=signal.SIGKILL):
+        """Send a signal; returns False if there is no such process any more."""
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    # Waiting ---------------------------------------------------------------------------------
+
+    def trail(self):
+        return Trail(self.out)
+
+    def wait_commit(self, after, timeout=LONG):
+        """Wait for a step that is committed after a moment; returns when it was."""
+        return wait_until(
+            lambda: self.trail().first_commit_after(after), "a committed step", timeout, poll=0.02
+        )
+
+    def wait_size(self, size, timeout=LONG):
+        """Wait until a generation of this size has committed a step; returns its number."""
+
+        def reached():
+            assert self.launched.poll() is None, self.cluster.output(self.launched)
+            newest, progress = self.newest(), self.progress()
+            same = newest and newest.number == progress.get("generation")
+            return same and newest.world_size == size and newest.number
+
+        return wait_until(reached, f"{size} workers of job {self.name}", timeout, poll=0.02)
+
+    def wait_end(self, timeout=LONG):
+        """Wait for the end of eflaunch; returns its exit status and its last line."""
+        status = self.launched.wait(timeout=timeout)
+        lines = self.cluster.output(self.launched).strip().splitlines()
+        return status, lines[-1] if lines else ""
+
+    def finish(self, timeout=LONG):
+        """Let the job end after its current step; returns what ``wait_end`` does."""
+        (self.out / "finish").touch()
+        self.set_pace(0.01)
+        return self.wait_end(timeout)
+
+    def logs(self):
+        """Return all that the workers wrote, for a message."""
+        folder = Path(self.status()["log_dir"])
+        return "\n".join(
+            f"== {file.relative_to(folder)}\n{file.read_text(errors='replace')}"
+            for file in sorted(folder.rglob("*.log"))
+        )
