@@ -182,6 +182,7 @@ class ElasticTrainer:
         self._leaving = False
         self._ending = False
         self._ended = False
+        self._epoch_at_hand: int | None = None
         self._saved_at = time.monotonic()
 
     # What a script may read anywhere -------------------------------------------------------------
@@ -293,7 +294,7 @@ class ElasticTrainer:
     def __iter__(self) -> Iterator[Any]:
         """Yield this rank's micro-batches; call ``step(loss)`` once for each."""
         self._open()
-        while not self._is_over():
+        while not self._is_over() and not self._is_epoch_over():
             self._begin_step()
             if not self._work.blocks:
                 self._commit()
@@ -306,7 +307,20 @@ class ElasticTrainer:
                     break
                 if self._awaiting:
                     raise UsageError("the loop's body ended without trainer.step(loss)")
-        self._finish()
+        if self._is_over():
+            self._finish()
+
+    def epochs(self) -> Iterator[int]:
+        """Yield the number of each epoch that is left; ``for batch in trainer`` then ends with it.
+
+        For scripts that do something between epochs. A batch that goes on into the next epoch
+        belongs to the one of its first sample. A worker that joins begins with the epoch at hand; a
+        profiling run has one epoch without end.
+        """
+        self._open()
+        while not self._is_over():
+            self._epoch_at_hand = self.epoch
+            yield self._epoch_at_hand
 
     def step(self, loss: torch.Tensor | tuple[torch.Tensor, Any]) -> None:
         """Take the loss of the micro-batch at hand; commits the step after the last one.
@@ -422,6 +436,10 @@ class ElasticTrainer:
         if self._ended:
             return True
         return not self.profiling and self._state.global_step >= self.max_steps
+
+    def _is_epoch_over(self) -> bool:
+        at_hand = self._epoch_at_hand
+        return at_hand is not None and not self.profiling and self.epoch != at_hand
 
     def _begin_step(self) -> None:
         self._pulse.computing(self._step_seconds)
