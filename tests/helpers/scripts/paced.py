@@ -4,15 +4,18 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from eflib import ElasticTrainer
 from eflib.trainer.audit import SampleAudit
+from eflib.trainer.callback import Callback
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=100)
+parser.add_argument("--until", type=Path, help="end once this file is there, before the last step")
 parser.add_argument("--out", required=True)
 parser.add_argument("--pace", type=float, default=0.0008, help="seconds per sample")
 parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
@@ -48,6 +51,12 @@ class Net(nn.Module):
         return self.layers(inputs)
 
 
+class Until(Callback):
+    def on_step_end(self, trainer):
+        if options.until and options.until.exists():
+            trainer.stop()
+
+
 def loss_fn(outputs, targets):
     if options.fail == f"raise@{trainer.global_step}" and not trainer.profiling:
         raise ValueError(f"no luck at step {trainer.global_step}")
@@ -70,7 +79,7 @@ trainer = ElasticTrainer(
     loss_fn=loss_fn,
     global_batch_size=64,
     max_steps=options.steps,
-    callbacks=[SampleAudit(f"{options.out}/audit")],
+    callbacks=[SampleAudit(f"{options.out}/audit"), Until()],
     deterministic=options.deterministic,
 )
 if options.fail != "no-fit":
