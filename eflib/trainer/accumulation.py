@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eflib.errors import StateMismatchError
 from eflib.trainer.buffers import BufferKeeper
 from eflib.trainer.deterministic import ShardReducer
 from eflib.trainer.reduction import GradientReducer, unread
@@ -14,8 +15,8 @@ from eflib.trainer.reduction import GradientReducer, unread
 if TYPE_CHECKING:
     from eflib.trainer.position import Block
 
-LOSS, COUNT, DECISION, LEAVING, ENDING = range(5)  # the control numbers of a step
-NUM_CONTROL = 5
+LOSS, COUNT, DECISION, LEAVING, ENDING, SAMPLES = range(6)  # the control numbers of a step
+NUM_CONTROL = 6
 
 
 class Accumulation:
@@ -108,14 +109,22 @@ class Accumulation:
         """Sum over all ranks; afterwards gradients are those of the whole batch.
 
         Args:
-            control: Control numbers by their place; loss and count are known here.
+            control: Control numbers by their place; loss, count and samples are known here.
 
         Raises:
             RuntimeError: A peer is gone.
+            StateMismatchError: The shares of all ranks are not the batch that this one knows.
         """
+        self._numbers[SAMPLES] = float(sum(block.size for block in self.blocks))
         for place, number in control.items():
             self._numbers[place] = number
         totals = self._reducer.reduce(self._numbers, world_size=self._world_size)
+        if totals[SAMPLES] != self.step_size:
+            raise StateMismatchError(
+                f"the ranks hold {totals[SAMPLES]:g} samples of a step that has {self.step_size}",
+                hint="an iterable data set must give all ranks the same stream: let it depend on "
+                "neither rank nor world size",
+            )
         if totals[COUNT] > 0:
             self._reducer.scale(1.0 / totals[COUNT])
         return totals

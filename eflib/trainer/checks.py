@@ -101,12 +101,37 @@ def check_keep(keep_checkpoints: object) -> None:
         raise UsageError(f"keep_checkpoints is {keep_checkpoints!r}; at least 1 is needed")
 
 
+def check_length(max_steps: int, *, elastic: bool) -> None:
+    """Under eflaunch the number of steps must be known: a deadline is about all of them."""
+    if elastic and not max_steps:
+        raise UsageError(
+            "max_epochs is given, and the data set does not know its length",
+            hint="give max_steps, or the iterable data set a __len__ (samples of an epoch)",
+        )
+
+
+def is_stream(dataset: Any) -> bool:  # noqa: ANN401 - a user's class
+    """True for a data set that can be iterated anew for each epoch and is not map-style."""
+    if isinstance(dataset, torch.utils.data.IterableDataset):
+        return True
+    is_iterable = hasattr(dataset, "__iter__") and not hasattr(dataset, "__next__")
+    return is_iterable and not hasattr(dataset, "__getitem__")
+
+
+def dataset_length(dataset: Any) -> int | None:  # noqa: ANN401 - a user's class
+    """Return ``len(dataset)``, or None where it has none."""
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError):
+        return None
+
+
 def dataset_size(dataset: Any) -> int:  # noqa: ANN401 - a user's class
     """Return ``len(dataset)``."""
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise UsageError(
             f"the data set ({type(dataset).__name__}) is not map-style",
-            hint="it needs __len__ and __getitem__",
+            hint="it needs __len__ and __getitem__, or an __iter__ that begins anew each epoch",
         )
     return len(dataset)
 

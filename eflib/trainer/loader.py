@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
-from eflib.trainer.position import Block, rank_blocks, share
+from eflib.trainer.feed import Cut, Feed
+from eflib.trainer.position import Block
 from eflib.trainer.randomness import seed_block, seed_forward
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eflib.trainer.position import DataPlan
 
 
-class BlockLoader:
+class BlockLoader(Feed):
     """Gives the batch of a block; blocks are asked for in the order of the plan.
 
     With ``num_workers`` above 0, DataLoader's processes fetch ahead along the plan for this rank
@@ -27,33 +27,26 @@ class BlockLoader:
     Args:
         dataset: Map-style data set.
         plan: Which samples a step uses.
+        cut: How shares are cut.
         collate_fn: Makes a batch of a list of samples; None for torch's default.
         num_workers: DataLoader processes; 0 fetches in this process.
-        max_size: Most samples of one forward pass, or None.
-        least: Fewest samples that a rank should hold, as in ``position.share``.
-        num_shards: Number of virtual shards, whose borders do not depend on the world size; None to
-            share each batch among the ranks.
     """
 
-    def __init__(  # noqa: PLR0913 - what to fetch, and how shares are cut
+    is_counted = True
+
+    def __init__(
         self,
         dataset: Any,  # noqa: ANN401 - a user's class: __getitem__ and __len__ are all we use
         plan: DataPlan,
+        cut: Cut,
         *,
         collate_fn: Callable[[list[Any]], Any] | None,
         num_workers: int,
-        max_size: int | None,
-        least: int = 1,
-        num_shards: int | None = None,
     ) -> None:
+        super().__init__(cut, collate_fn)
         self._dataset = dataset
         self._plan = plan
-        self.collate = collate_fn or default_collate
         self._num_workers = num_workers
-        self.max_size = max_size
-        self._least = least
-        self._num_shards = num_shards
-        self._place = (0, 1)
         self._ahead = _Ahead(self)
         self._arriving: Iterator[tuple[_Wanted, Any]] | None = None
         self._held: tuple[_Wanted, Any] | None = None  # came before it was asked for
@@ -66,36 +59,26 @@ class BlockLoader:
         world_size: int,
         plan: DataPlan | None = None,
     ) -> None:
-        """Go on at ``step`` for a rank of a world of this size.
-
-        Args:
-            step: Which step is asked for next.
-            last_step: Where the run ends; None for no end.
-            rank: This worker's rank.
-            world_size: Number of workers.
-            plan: Another plan of the same data set, from here on.
-        """
+        """Go on at ``step``, maybe along another plan of the same data set."""
         self._plan = plan or self._plan
-        self._place = (rank, world_size)
+        self.cut.place = (rank, world_size)
         self._held = None
         self._ahead.turn(step, last_step)
 
-    def shards(self, step: int) -> tuple[tuple[Block, ...], ...]:
-        """Return this rank's micro-batches of a global step by shard, without empty shards.
+    def begin(self, step: int) -> Block:
+        """Return the whole batch of a step; an empty one beyond the last epoch."""
+        return self._plan.batch(step)
 
-        Without virtual shards the share of the rank is one.
-        """
-        rank, parts = self._place
-        mine = range(rank, rank + 1)
-        if self._num_shards is not None:
-            mine, parts = range(*share(self._num_shards, rank, parts)), self._num_shards
-        batch = self._plan.batch(step)
-        cut = (rank_blocks(batch, part, parts, self.max_size, self._least) for part in mine)
-        return tuple(blocks for blocks in cut if blocks)
+    def commit(self) -> None:
+        """Nothing to note: the position is the number of committed steps."""
 
-    def blocks(self, step: int) -> tuple[Block, ...]:
-        """Return this rank's micro-batches of a global step."""
-        return tuple(chain(*self.shards(step)))
+    def samples(self, block: Block) -> list[tuple[int, int]]:
+        """Return a block as pairs of epoch and data set index."""
+        return self._plan.samples(block)
+
+    def epoch(self, step: int, *, is_over: bool) -> int:
+        """Return the epoch of a step's first sample, or of the step before it."""
+        return self._plan.batch(max(0, step - is_over)).epoch
 
     def fetch(self, block: Block) -> Any:  # noqa: ANN401 - whatever the collate function makes
         """Return the batch of the next block of this rank."""

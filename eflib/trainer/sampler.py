@@ -17,6 +17,7 @@ from torch.utils.data import Sampler
 from eflib import env
 from eflib.errors import StateMismatchError, UsageError
 from eflib.trainer import checks
+from eflib.trainer.feed import Cut
 from eflib.trainer.loader import BlockLoader
 from eflib.trainer.position import SHORT, Block, DataPlan, rank_blocks
 
@@ -276,7 +277,7 @@ class ElasticLoader(_Walk):
         self.batch_size = 0
         """Samples of the batch at hand over all ranks: each weighs 1 / ``batch_size``."""
         self._loader = BlockLoader(
-            dataset, self._plan, collate_fn=collate_fn, num_workers=num_workers, max_size=None
+            dataset, self._plan, Cut(None), collate_fn=collate_fn, num_workers=num_workers
         )
         self._moved()
 

@@ -30,13 +30,15 @@ from eflib.trainer.accumulation import (
 from eflib.trainer.batches import to_device
 from eflib.trainer.conductor import LeftError
 from eflib.trainer.deterministic import NUM_SHARDS, fix_arithmetic
-from eflib.trainer.loader import BlockLoader
+from eflib.trainer.feed import Cut
+from eflib.trainer.feeding import make_feed
 from eflib.trainer.microbatch import MicrobatchSize, is_out_of_memory
-from eflib.trainer.position import CARRY, DataPlan
+from eflib.trainer.position import CARRY
 from eflib.trainer.reporting import machine
 from eflib.trainer.saving import CheckpointWriter
 from eflib.trainer.session import Session
 from eflib.trainer.state import Stateful, TrainingState
+from eflib.trainer.stream import StreamLoader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -59,7 +61,9 @@ class ElasticTrainer:
     Args:
         model: Any module; it is moved to the worker's device and trained in place, not wrapped.
         optimizer: Of the model's parameters.
-        dataset: Map-style and sized; items are ``(inputs, targets)`` for ``fit``.
+        dataset: Map-style and sized, or iterable; items are ``(inputs, targets)`` for ``fit``. An
+            iterable one is read whole by all ranks; with ``state_dict`` and ``load_state_dict`` a
+            newcomer seeks in it, else it skips forward.
         loss_fn: ``loss_fn(outputs, targets)``: the mean over the samples it is given, or a pair
             (sum, count) when samples weigh differently, as tokens do. Needed by ``fit`` alone.
         global_batch_size: Samples per optimizer step over all workers.
@@ -68,7 +72,8 @@ class ElasticTrainer:
         lr_scheduler: Stepped once per optimizer step.
         seed: Of the samples' order and of the random state of each step.
         collate_fn: Makes a batch of a list of samples; None for torch's default.
-        num_workers: DataLoader processes per worker; 0 loads in the worker itself.
+        num_workers: DataLoader processes per worker; 0 loads in the worker itself. At most 1 for
+            an iterable data set.
         max_microbatch_size: Most samples of one forward pass; more are accumulated. With ``auto``
             it is halved whenever memory runs out, and the step is taken again.
         epoch_end: ``carry`` (default: a batch goes on into the next epoch, so each step has
@@ -128,14 +133,8 @@ class ElasticTrainer:
             precision=precision,
         )
         checks.check_keep(keep_checkpoints)
-        num_samples = checks.dataset_size(dataset)
         self._session = Session.from_environment(os.environ)
         self.profiling = self._session.mode == PROFILE
-        endless = self.profiling or max_epochs is None
-        self._plan = DataPlan(
-            num_samples, global_batch_size, seed, epoch_end, None if endless else max_epochs
-        )
-        self.max_steps = self._plan.steps_in(max_epochs) if max_epochs else int(max_steps or 0)
         self.device = checks.choose_device(device, self._session.local_rank)
         self._num_shards = num_shards if deterministic else None
         if deterministic:
@@ -146,15 +145,21 @@ class ElasticTrainer:
         self._loss_fn = loss_fn
         self._least_share = checks.least_share(model)
         self._size = MicrobatchSize(max_microbatch_size, global_batch_size, self._least_share)
-        self._loader = BlockLoader(
+        self._loader = make_feed(
             dataset,
-            self._plan,
+            Cut(self._size.limit, self._least_share, self._num_shards),
+            global_batch_size=global_batch_size,
+            seed=seed,
+            epoch_end=epoch_end,
+            max_epochs=max_epochs,
+            is_endless=self.profiling,
             collate_fn=collate_fn,
             num_workers=num_workers,
-            max_size=self._size.limit,
-            least=self._least_share,
-            num_shards=self._num_shards,
         )
+        self._global_batch_size = global_batch_size
+        self.max_steps = max_steps or self._loader.num_steps or 0  # 0: nobody knows
+        checks.check_length(self.max_steps, elastic=self._session.elastic)
+        self._ends_by_steps = max_steps is not None or self._loader.is_counted
         self._autocast = checks.AUTOCAST[precision]
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self._max_grad_norm = max_grad_norm
@@ -164,14 +169,20 @@ class ElasticTrainer:
         self._writer = CheckpointWriter(Path(self._checkpoint_dir), keep=keep_checkpoints)
         self._step_seconds = step_seconds
         self._pulse = pulse.own()
-        parts: dict[str, Stateful] = {"optimizer": optimizer, "microbatch": self._size}
-        if lr_scheduler is not None:
-            parts["lr_scheduler"] = lr_scheduler
-        if precision == "fp16":
-            parts["scaler"] = self._scaler
-        self._state = TrainingState(model, parts)
+        self._state = TrainingState(model, self._parts())
         self._opened = False
         self._clear_flags()
+
+    def _parts(self) -> dict[str, Stateful]:
+        """Return what travels and is saved beside the model."""
+        parts: dict[str, Stateful] = {"optimizer": self.optimizer, "microbatch": self._size}
+        if self.lr_scheduler is not None:
+            parts["lr_scheduler"] = self.lr_scheduler
+        if self._scaler.is_enabled():
+            parts["scaler"] = self._scaler
+        if isinstance(self._loader, StreamLoader):
+            parts["data"] = self._loader
+        return parts
 
     def _clear_flags(self) -> None:
         self._block: Block | None = None
@@ -197,10 +208,7 @@ class ElasticTrainer:
         """Index of the epoch of the samples at hand, from 0."""
         if self._block is not None:
             return self._block.epoch
-        step = self._state.global_step
-        if not self.profiling:
-            step = min(step, self.max_steps - 1)
-        return self._plan.batch(step).epoch
+        return self._loader.epoch(self._state.global_step, is_over=self._is_over())
 
     @property
     def generation(self) -> int:
@@ -220,7 +228,7 @@ class ElasticTrainer:
     @property
     def global_batch_size(self) -> int:
         """Samples per optimizer step over all workers."""
-        return self._plan.global_batch_size
+        return self._global_batch_size
 
     def register(self, name: str, obj: Stateful) -> None:
         """Add an object with ``state_dict``/``load_state_dict`` to what travels and is saved.
@@ -318,6 +326,7 @@ class ElasticTrainer:
         profiling run has one epoch without end.
         """
         self._open()
+        self._meet_end()
         while not self._is_over():
             self._epoch_at_hand = self.epoch
             yield self._epoch_at_hand
@@ -407,11 +416,11 @@ class ElasticTrainer:
             signal.signal(signal.SIGTERM, self._on_sigterm)
         announce = {
             "max_steps": self.max_steps,
-            "global_batch_size": self._plan.global_batch_size,
+            "global_batch_size": self.global_batch_size,
             "model": self._state.signature(),
             "model_name": type(self.model).__name__,
             "num_parameters": self._state.num_parameters(),
-            "dataset_size": self._plan.num_samples,
+            "dataset_size": self._loader.num_samples,
             "least_share": self._least_share,
             **machine(self.device),
         }
@@ -429,13 +438,17 @@ class ElasticTrainer:
         del signum, frame
         self._leaving = True
 
+    @property
+    def _last_step(self) -> int | None:
+        """Where the run ends; None when it ends by its data, or by the profiler's word."""
+        return self.max_steps if self._ends_by_steps and not self.profiling else None
+
     def _plan_step(self) -> int:
         return self._state.global_step
 
     def _is_over(self) -> bool:
-        if self._ended:
-            return True
-        return not self.profiling and self._state.global_step >= self.max_steps
+        at_end = self._last_step is not None and self._state.global_step >= self._last_step
+        return self._ended or at_end
 
     def _is_epoch_over(self) -> bool:
         at_hand = self._epoch_at_hand
@@ -447,7 +460,7 @@ class ElasticTrainer:
         self._again = False
         self._work.begin(
             self._loader.shards(step),
-            self._plan.batch_size(step),
+            self._loader.begin(step).size,
             rank=self.rank,
             world_size=self.world_size,
         )
@@ -476,7 +489,7 @@ class ElasticTrainer:
     def _point_loader(self) -> None:
         """Let the loader give this rank's micro-batches from the step at hand on."""
         self._loader.max_size = self._size.limit
-        last = None if self.profiling else self.max_steps
+        last = self._last_step
         self._loader.restart(self._plan_step(), last, self.rank, self.world_size)
 
     def _commit(self) -> None:
@@ -488,6 +501,9 @@ class ElasticTrainer:
             self._work.undo()
             self._follow(partial(self._session.recover, failure), unheard=self._state.global_step)
             return
+        if not self._work.step_size:  # the data has come to its end, on all ranks
+            self._ended = True
+            return
         self._apply(totals)
         self._state.global_step += 1
         self._state.samples += self._work.step_size
@@ -495,6 +511,7 @@ class ElasticTrainer:
         if self._size.limit != self._loader.max_size:
             self._point_loader()
         self._block = None
+        self._loader.commit()
         self._session.step_done(self._state, self.loss, passes=len(self._work.blocks))
         self._call_step_end()
         self._ended = totals[ENDING] > 0 and not self.profiling
@@ -503,6 +520,14 @@ class ElasticTrainer:
             self._follow(partial(self._session.switch, int(totals[DECISION])))
         elif totals[LEAVING] > 0:
             self._follow(partial(self._session.let_leave, leaving=self._leaving))
+        self._meet_end()
+
+    def _meet_end(self) -> None:
+        """Where the data decides when it is over: look, and let all ranks agree."""
+        by_data = self._last_step is None and not self.profiling and not self._ended
+        if by_data and not self._loader.begin(self._plan_step()).size:
+            self._begin_step()
+            self._commit()
 
     def _reduce(self) -> tuple[list[float], str]:
         """Return the summed control numbers, or why a peer is gone.
@@ -539,7 +564,7 @@ class ElasticTrainer:
         if not self._callbacks:
             return
         self.batch_samples = [
-            sample for block in self._work.blocks for sample in self._plan.samples(block)
+            sample for block in self._work.blocks for sample in self._loader.samples(block)
         ]
         for callback in self._callbacks:
             callback.on_step_end(self)

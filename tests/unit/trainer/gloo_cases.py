@@ -15,6 +15,7 @@ from eflib.trainer.digest import digest
 from eflib.trainer.state import TrainingState
 from eflib.trainer.transfer import compare_digests, exchange_standings, send_state
 from tests.unit.trainer.builders import Points, Recorder, a_trainer
+from tests.unit.trainer.streams import Streamed
 
 WORLD_SIZE = 2
 
@@ -132,6 +133,14 @@ TRAININGS = {
     "sum and count": {"global_batch_size": 7, "loss_fn": summed, "max_microbatch_size": 2},
     "short last batch": {"global_batch_size": 7, "epoch_end": "short", "max_epochs": 3},
     "out of memory on one rank": {"global_batch_size": 8, "max_microbatch_size": "auto"},
+    "dropped last batch": {"global_batch_size": 7, "epoch_end": "drop", "max_epochs": 3},
+    "sum and count, to the end": {
+        "global_batch_size": 9,
+        "loss_fn": summed,
+        "max_microbatch_size": 3,
+        "epoch_end": "short",
+        "max_epochs": 2,
+    },
     "clipped": {"global_batch_size": 5, "max_grad_norm": 0.01},
 }
 MODELS = {"mixed dtypes": Mixed, "computed again": Rebuilt, "one-sided": OneSided}
@@ -146,6 +155,16 @@ SMALL_BUCKETS = {
 TRAININGS |= SMALL_BUCKETS
 
 
+DATA = {"stream": lambda: Streamed(23), "stream, read ahead": lambda: Streamed(23)}
+TRAININGS["stream"] = {"global_batch_size": 7}
+TRAININGS["stream, read ahead"] = {
+    "global_batch_size": 7,
+    "epoch_end": "short",
+    "max_epochs": 2,
+    "num_workers": 1,
+}
+
+
 def train(name):
     """Train from the same start; return what a rank holds at the end."""
     model = MODELS.get(name, plain_model)()
@@ -153,7 +172,8 @@ def train(name):
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
     recorder = Recorder()
     settings = {"callbacks": [recorder], **TRAININGS[name]}
-    trainer = a_trainer(model, optimizer=optimizer, dataset=Points(23), **settings)
+    data = DATA.get(name, lambda: Points(23))()
+    trainer = a_trainer(model, optimizer=optimizer, dataset=data, **settings)
     size = 64 if name in SMALL_BUCKETS else reduction.BUCKET_BYTES
     with mock.patch.multiple(reduction, BUCKET_BYTES=size, FIRST_BUCKET_BYTES=size):
         run(trainer, name)
@@ -184,6 +204,12 @@ def stop_on_one_rank(rank):
             trainer.stop()
         trainer.step(torch.nn.functional.mse_loss(trainer.model(inputs), targets))
     return trainer.global_step
+
+
+def streams_that_differ(rank):
+    """Rank 1's stream ends two samples early."""
+    trainer = a_trainer(dataset=Streamed(22 - 2 * rank), max_epochs=1, epoch_end="short")
+    return refusal(trainer.fit)
 
 
 # Handing over state ------------------------------------------------------------------------------
@@ -289,6 +315,7 @@ def came_apart(rank):
 CASES = {
     **{name: (lambda rank, name=name: train(name)) for name in TRAININGS},
     "stop": stop_on_one_rank,
+    "streams that differ": streams_that_differ,
     "catch up": catch_up,
     "join": join,
     "nothing to send": nothing_to_send,

@@ -4,6 +4,7 @@ import psutil
 import pytest
 import torch
 
+from eflib.trainer.feed import Cut
 from eflib.trainer.loader import BlockLoader
 from eflib.trainer.position import DataPlan
 from tests.unit.trainer.builders import Noisy, Points
@@ -14,9 +15,8 @@ WAYS = [(0, 0, 1), (2, 1, 3), (3, 0, 2), (4, 1, 2), (4, 0, 4), (6, 0, 1)]
 LAST = 9
 
 
-def a_loader(dataset, num_workers, **settings):
-    settings = {"collate_fn": None, "max_size": None, **settings}
-    return BlockLoader(dataset, PLAN, num_workers=num_workers, **settings)
+def a_loader(dataset, num_workers, max_size=None):
+    return BlockLoader(dataset, PLAN, Cut(max_size), collate_fn=None, num_workers=num_workers)
 
 
 def walk(loader, ways=WAYS, last=LAST):

@@ -87,13 +87,24 @@ def test_ranks_share_each_batch_without_overlap(ranks, case):
     plan = DataPlan(23, settings["global_batch_size"], 0, end, epochs)
     steps = zip(*(seen["samples"] for seen in of_all(ranks, case)), strict=True)
     for step, shares in enumerate(steps):
-        wanted = plan.samples(plan.batch(step))
+        block = plan.batch(step)
+        wanted = plan.samples(block)
+        if case in gloo_cases.DATA:  # a stream's samples are known by their place in it
+            places = range(block.start, block.stop)
+            wanted = [(block.epoch + place // 23, place % 23) for place in places]
         assert [sample for share in shares for sample in share] == wanted
 
 
 @pytest.mark.processes
 def test_a_stop_on_one_rank_ends_all_after_the_same_step(ranks):
     assert of_all(ranks, "stop") == [4, 4]
+
+
+@pytest.mark.processes
+def test_streams_that_differ_between_ranks_are_refused_on_all(ranks):
+    for text, own in zip(of_all(ranks, "streams that differ"), (2, 0), strict=True):
+        assert f"the ranks hold 1 samples of a step that has {own}" in text
+        assert "must give all ranks the same stream" in text
 
 
 @pytest.mark.processes
