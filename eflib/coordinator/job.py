@@ -89,6 +89,7 @@ class Job:
         announce: What the script's trainer said of itself.
         observed: What is known of its speed, by world size: measured, given or seen live.
         guessed: What follows from it at other world sizes.
+        measuring_s: How long it was measured, from the first size asked for, in seconds.
         needs_long_loan: A short run was not enough to begin to train.
         only_profile: A run of ``efctl profile``: it ends when the curve is known.
         finished_step: The step at which training ended by its own account, or None.
@@ -108,6 +109,7 @@ class Job:
     announce: Message = field(default_factory=dict)
     observed: dict[int, Observation] = field(default_factory=dict)
     guessed: dict[int, Guess] = field(default_factory=dict)
+    measuring_s: float | None = None
     needs_long_loan: bool = False
     measuring: Measuring | None = None
     only_profile: bool = False
@@ -210,6 +212,7 @@ class Job:
             ],
             "curve": {str(size): rate for size, rate in self.points.items()},
             "curve_details": {str(size): one.details for size, one in self.observed.items()},
+            "measuring_s": self.measuring_s,
             "curve_guesses": {str(n): one._asdict() for n, one in self.guessed.items()},
             "minimum_share": view.minimum_share if view else None,
             "script": spec.get("script") or spec.get("module"),

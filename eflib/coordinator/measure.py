@@ -190,6 +190,8 @@ class Measurer:
         if run is None:
             return
         job.observed = dict(run.observed)
+        job.measuring_s = now - run.began
+        job.tell(now, f"measuring took {job.measuring_s:.1f} s")
         self.complete(job)
         self._plane.keep_curve(job)
         if job.only_profile:

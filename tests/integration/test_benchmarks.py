@@ -15,11 +15,13 @@ NUMBERS = {
     "overhead": {"small_ratio_2"},
     "rescale": {"pause_s_2_4", "pause_s_4_2"},
     "recovery": {"recovery_s"},
+    "prediction": {"cost_s", "shipped_error"},
 }
 KEYS = {
     "overhead": {"ratio_1", "ratio_2", "ratio_4", "deterministic_ratio_2"},
     "rescale": {"torchrun_s_2_4", "torchrun_s_4_2", "ratio", "parts_2_4", "parts_4_2"},
     "recovery": {"torchrun_s", "lost_steps"},
+    "prediction": {"error_paced", "margin_paced", "cost_share"},
 }
 
 

@@ -684,6 +684,7 @@ def test_a_short_job_is_measured_at_two_sizes_and_guessed_at_the_others(world):
     assert set(job.points) == {1, 2}
     assert set(job.guessed) == {4}
     assert any("leaves out 4" in text for _, text in job.story)
+    assert job.document(None, {}, world.now)["measuring_s"] == 6.0
 
 
 def test_what_a_person_asks_to_be_profiled_is_measured_at_every_size(world):
