@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(300)]
+from tests.helpers.processes import no_process_left
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures(no_process_left.__name__),
+]
+
+__all__ = ["no_process_left"]
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 NUMBERS = {
@@ -26,7 +35,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_a_benchmark_ends_with_one_json_object_and_leaves_nothing(name, no_process_left, tmp_path):
+def test_a_benchmark_ends_with_one_json_object_and_leaves_nothing(name, tmp_path):
     done = subprocess.run(
         [sys.executable, FOLDER / f"{name}.py", "--smallest"],
         capture_output=True,
