@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import default_collate
 
+from eflib.trainer.inheritance import Shed, open_connections
 from eflib.trainer.position import rank_blocks, share
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ class Feed(ABC):
     def __init__(self, cut: Cut, collate_fn: Callable[[list[Any]], Any] | None) -> None:
         self.cut = cut
         self.collate = collate_fn or default_collate
+        self._known = open_connections()
+
+    def _shed(self) -> Shed:
+        """Return what a DataLoader's process does first."""
+        return Shed(self._known)
+
+    @abstractmethod
+    def start(self, last_step: int | None, rank: int, world_size: int) -> None:
+        """Begin to fetch what a fresh job would need, before the ranks have met."""
 
     @property
     def max_size(self) -> int | None:

@@ -50,6 +50,7 @@ class BlockLoader(Feed):
         self._ahead = _Ahead(self)
         self._arriving: Iterator[tuple[_Wanted, Any]] | None = None
         self._held: tuple[_Wanted, Any] | None = None  # came before it was asked for
+        self._way: tuple[Any, ...] | None = None  # of the last turn, until a block is fetched
 
     def restart(
         self,
@@ -60,10 +61,24 @@ class BlockLoader(Feed):
         plan: DataPlan | None = None,
     ) -> None:
         """Go on at ``step``, maybe along another plan of the same data set."""
+        way = (plan or self._plan, step, last_step, rank, world_size, self.max_size)
+        if way == self._way:  # nothing was asked for since: what is under way is right
+            return
         self._plan = plan or self._plan
+        self._way = way
         self.cut.place = (rank, world_size)
         self._held = None
         self._ahead.turn(step, last_step)
+
+    def start(self, last_step: int | None, rank: int, world_size: int) -> None:
+        """Start the processes and let them fetch the first steps.
+
+        A joiner does so while it waits to be named: others do not wait for its processes then. What
+        it fetched is dropped unless the job is fresh.
+        """
+        self.restart(0, last_step, rank, world_size)
+        if self._num_workers:
+            self._arriving = self._start()
 
     def begin(self, step: int) -> Block:
         """Return the whole batch of a step; an empty one beyond the last epoch."""
@@ -82,6 +97,7 @@ class BlockLoader(Feed):
 
     def fetch(self, block: Block) -> Any:  # noqa: ANN401 - whatever the collate function makes
         """Return the batch of the next block of this rank."""
+        self._way = None
         found, batch = self._await(block) if self._num_workers else (False, None)
         seed_block(self._plan.seed, block)
         if not found:
@@ -121,6 +137,7 @@ class BlockLoader(Feed):
                 batch_sampler=self._ahead,  # type: ignore[arg-type]  # _Seeded takes what it gives
                 num_workers=self._num_workers,
                 collate_fn=_Labelled(self.collate),  # type: ignore[arg-type]
+                worker_init_fn=self._shed(),
             )
         )
 

@@ -227,6 +227,9 @@ class StreamLoader(Feed):
             if self._is_ahead:  # what is read ahead was cut for the old share
                 self._forget()
 
+    def start(self, last_step: int | None, rank: int, world_size: int) -> None:
+        """Read nothing yet: where to begin is not known before the ranks have met."""
+
     def begin(self, step: int) -> Block:
         """Return the whole batch of the step at hand, read now or read already."""
         del step
@@ -301,6 +304,7 @@ class StreamLoader(Feed):
                     batch_size=None,
                     collate_fn=_same,
                     num_workers=1,
+                    worker_init_fn=self._shed(),
                 )
             )
         return next(self._arriving)

@@ -211,6 +211,11 @@ class ElasticTrainer:
         return self._loader.epoch(self._state.global_step, is_over=self._is_over())
 
     @property
+    def samples_at_hand(self) -> list[tuple[int, int]]:
+        """The samples of the micro-batch at hand as pairs of epoch and index; else none."""
+        return self._loader.samples(self._block) if self._block is not None else []
+
+    @property
     def generation(self) -> int:
         """Number of the job's current membership; 0 outside ``eflaunch``."""
         return self._session.generation
@@ -414,6 +419,7 @@ class ElasticTrainer:
         )
         if self._session.elastic and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._loader.start(self._last_step, self.rank, self.world_size)
         announce = {
             "max_steps": self.max_steps,
             "global_batch_size": self.global_batch_size,

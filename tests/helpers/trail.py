@@ -27,7 +27,7 @@ class Trail:
 
     def _take_loaded(self, record, pid):
         place = (record["generation"], record["step"])
-        self.loaded[place] += [(record["epoch"], one) for one in record["samples"]]
+        self.loaded[place] += map(tuple, record["samples"])
 
     def _take_committed(self, record, pid):
         commits = self.commits[record["generation"]]

@@ -52,7 +52,7 @@ class Data:
         return len(INPUTS)
 
     def __getitem__(self, index):
-        return index, INPUTS[index], TARGETS[index]
+        return INPUTS[index], TARGETS[index]
 
 
 class Trail(Callback):
@@ -66,14 +66,13 @@ class Trail(Callback):
     def write(self, **line):
         self.file.write(json.dumps(line) + "\n")
 
-    def loaded(self, indices):
+    def loaded(self):
         self.loaded_in = (trainer.global_step, trainer.generation)
         self.write(
             kind="loaded",
             step=trainer.global_step,
             generation=trainer.generation,
-            epoch=trainer.epoch,
-            samples=indices.tolist(),
+            samples=trainer.samples_at_hand,
         )
 
     def on_step_end(self, trainer):
@@ -144,12 +143,12 @@ trainer = ElasticTrainer(
     step_seconds=options.step_seconds,
 )
 known = -1
-for indices, inputs, targets in trainer:
+for inputs, targets in trainer:
     if not trainer.profiling:
         if known != trainer.generation:
             known = trainer.generation
             trail.entered(trainer)
-        trail.loaded(indices)
+        trail.loaded()
         fail_if_asked()
     pace()
     trainer.step(nn.functional.mse_loss(model(inputs), targets))

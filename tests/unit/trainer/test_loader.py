@@ -1,5 +1,7 @@
 """The loader of a rank's micro-batches: the same batches from 0 and from n processes."""
 
+import socket
+
 import psutil
 import pytest
 import torch
@@ -85,6 +87,68 @@ def test_a_block_that_was_cut_otherwise_than_planned_is_fetched_all_the_same(loa
     for step in (1, 2):
         for block in here.blocks(step):
             assert torch.equal(loader.fetch(block)[0], here.fetch(block)[0])
+
+
+@pytest.fixture
+def connect():
+    """Return a maker of TCP connections on this machine: (ours, the peer's)."""
+    opened = []
+
+    def make():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            ours = socket.create_connection(server.getsockname())
+            theirs, _ = server.accept()
+        theirs.settimeout(10)
+        opened.extend((ours, theirs))
+        return ours, theirs
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def test_peers_notice_a_closed_connection_though_processes_were_forked_meanwhile(connect):
+    """A process group lives shorter than the loader's processes, which must not hold it open."""
+    loader = a_loader(Points(), num_workers=1)
+    ours, theirs = connect()
+    try:
+        walk(loader, [(0, 0, 1)], last=1)
+        loader.restart(1, LAST, 0, 1)
+        loader.fetch(loader.blocks(1)[0])
+        ours.close()
+        assert theirs.recv(1) == b""
+    finally:
+        loader.close()
+
+
+def test_a_connection_from_before_is_the_data_sets_to_use(connect):
+    ours, theirs = connect()
+
+    class Asking(Points):
+        def __getitem__(self, index):
+            ours.send(b"?")
+            return super().__getitem__(index)
+
+    loader = a_loader(Asking(), num_workers=1)
+    try:
+        walk(loader, [(0, 0, 1)], last=1)
+        assert theirs.recv(1) == b"?"
+    finally:
+        loader.close()
+
+
+def test_processes_that_were_started_early_serve_a_fresh_job_and_a_joiner(loader):
+    before = processes()
+    loader.start(LAST, 0, 1)
+    started = processes() - before
+    assert len(started) == 2
+    for step, rank, world_size in [(0, 0, 1), (5, 1, 2)]:
+        here = a_loader(Noisy(), num_workers=0, max_size=2)
+        here.restart(step, LAST, rank, world_size)
+        loader.restart(step, LAST, rank, world_size)
+        for block in here.blocks(step):
+            assert torch.equal(loader.fetch(block)[0], here.fetch(block)[0])
+    assert processes() - before == started
 
 
 class Broken(Points):
