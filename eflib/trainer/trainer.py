@@ -69,7 +69,7 @@ class ElasticTrainer:
         global_batch_size: Samples per optimizer step over all workers.
         max_steps: End of training in optimizer steps; or
         max_epochs: End of training in passes over the data.
-        lr_scheduler: Stepped once per optimizer step.
+        lr_scheduler: Stepped once per optimizer step; not when fp16 overflowed and none was taken.
         seed: Of the samples' order and of the random state of each step.
         collate_fn: Makes a batch of a list of samples; None for torch's default.
         num_workers: DataLoader processes per worker; 0 loads in the worker itself. At most 1 for
@@ -560,10 +560,12 @@ class ElasticTrainer:
         if self._max_grad_norm is not None:
             self._scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._max_grad_norm)
+        scale = self._scaler.get_scale()
         self._scaler.step(self.optimizer)
         self._scaler.update()
+        is_skipped = self._scaler.get_scale() < scale  # fp16 overflowed: the optimizer did nothing
         past_end = self.profiling and self._state.global_step >= self.max_steps
-        if self.lr_scheduler is not None and not past_end:
+        if self.lr_scheduler is not None and not past_end and not is_skipped:
             self.lr_scheduler.step()  # type: ignore[attr-defined]  # torch's schedulers share no public base
 
     def _call_step_end(self) -> None:

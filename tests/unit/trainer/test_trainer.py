@@ -8,6 +8,7 @@ import torch
 from eflib import ElasticTrainer
 from eflib.errors import UsageError
 from eflib.trainer.audit import SampleAudit, read_audit
+from eflib.trainer.callback import Callback
 from eflib.trainer.position import DataPlan
 from tests.unit.trainer.builders import (
     Noisy,
@@ -217,8 +218,10 @@ def test_evaluate_in_the_loop_changes_nothing_of_training():
     assert are_equal(weights(plain), weights(trainer))
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
-def test_lower_precision_trains_float32_weights(precision):
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_lower_precision_trains_float32_weights(precision, dtype):
     data = Points(dtype=torch.float32)
     dtypes = []
 
@@ -228,7 +231,7 @@ def test_lower_precision_trains_float32_weights(precision):
 
     settings = {"dataset": data, "precision": precision, "loss_fn": loss_fn}
     trainer = fitted(model=a_model(dtype=torch.float32), **settings)
-    assert set(dtypes) == {torch.bfloat16}
+    assert set(dtypes) == {dtype}
     assert all(one.dtype == torch.float32 and one.isfinite().all() for one in weights(trainer))
 
 
@@ -280,6 +283,67 @@ def test_random_numbers_of_a_step_do_not_depend_on_what_was_drawn_before():
     run_loop(trainers[0])
     run_loop(trainers[1], before_step=lambda: torch.rand(5))
     assert are_equal(*(weights(one) for one in trainers))
+
+
+class Averager(Callback):
+    """Keeps the average of the weights, as scripts do."""
+
+    def __init__(self, average):
+        self.average = average
+
+    def on_step_end(self, trainer):
+        self.average.update_parameters(trainer.model)
+
+
+def with_everything(folder, max_steps, **settings):
+    """Train with all that has a state: scaler, schedule, average, BatchNorm, dropout."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5), torch.nn.Dropout(0.2), torch.nn.Linear(5, 1)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True
+    )
+    trainer = a_trainer(
+        model,
+        optimizer=optimizer,
+        dataset=Points(dtype=torch.float32),
+        max_steps=max_steps,
+        lr_scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12),
+        precision="fp16",
+        max_grad_norm=0.5,
+        callbacks=[Averager(average)],
+        checkpoint_dir=folder,
+        **settings,
+    )
+    trainer.register("average", average)
+    trainer.fit()
+    return trainer, average
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_all_that_has_a_state_goes_on_from_a_checkpoint_to_the_bit(tmp_path, deterministic):
+    settings = {"deterministic": deterministic, "num_shards": 2}
+    whole, average = with_everything(tmp_path / "whole", 12, **settings)
+    first, _ = with_everything(tmp_path / "parts", 7, **settings)
+    first.save_checkpoint()
+    second, resumed = with_everything(tmp_path / "parts", 12, **settings)
+    assert whole.loss == second.loss
+    for one, other in ((whole.model, second.model), (average, resumed)):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+    assert whole.optimizer.param_groups[0]["lr"] == second.optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_compiled_model_trains_like_the_plain_one(deterministic):
+    plain = fitted(deterministic=deterministic)
+    model = a_model()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    compiled = torch.compile(model, backend="eager")
+    a_trainer(compiled, optimizer=optimizer, deterministic=deterministic).fit()
+    assert are_equal(weights(plain), weights_of(model))
 
 
 def test_seeds_give_other_orders_and_other_noise():
