@@ -128,7 +128,7 @@ class GradientReducer:
             return
         if not self._hooked:
             self._hooked = True
-            for bucket in self._buckets:
+            for bucket in self._buckets[:-1]:  # nothing waits for the last one's gradients
                 for place, parameter in enumerate(bucket.parameters):
                     parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
                         partial(self._arrived, bucket, place)
