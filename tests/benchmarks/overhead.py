@@ -145,9 +145,10 @@ def work(options):
     plain, watch = None, Stopwatch(trainer.device)
     began = first = 0.0
     for inputs, targets in trainer:
+        before = trainer.global_step
         trainer.step(loss_fn(model(inputs), targets))
-        if trainer.world_size != options.size:
-            continue
+        if trainer.world_size != options.size or trainer.global_step == before:
+            continue  # not all are there yet, or the step has more micro-batches
         if plain is None:
             _single_group(options)
             plain, first = Plain(options.kind, trainer), trainer.global_step
