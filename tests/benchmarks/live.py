@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
 from eflib.launcher.documents import Cluster
 from eflib.store import SignedStore, load_or_create_key, open_store
 
@@ -22,6 +24,11 @@ def command(name, *words):
     """Return the words that run ``eflaunch`` or ``efctl`` with this Python."""
     code = f"import sys; from eflib.launcher.{name} import main; sys.exit(main())"
     return [sys.executable, "-c", code, *map(str, words)]
+
+
+def device_for(workers):
+    """Return ``cuda`` if each of so many workers can have a GPU of its own, which nccl needs."""
+    return "cuda" if torch.cuda.device_count() >= workers else "cpu"
 
 
 def wait_until(condition, what, seconds, poll=0.02):
@@ -51,10 +58,11 @@ class LiveCluster:
     """Started on entering, ended on leaving; everything lies in one temporary folder.
 
     Args:
-        slots: Workers that can run at once.
+        slots: Workers that can run at once; on GPUs, if there is one for each.
     """
 
     def __init__(self, slots):
+        self.device = device_for(slots)
         self.folder = Path(tempfile.mkdtemp(prefix="eflib-benchmark-"))
         self.environment = os.environ | {
             "EFLIB_HOME": str(self.folder / "home"),
@@ -72,7 +80,8 @@ class LiveCluster:
         url = f"file://{self.folder / 'home' / 'store'}"
         try:
             self.start("efctl", "coordinator")
-            self.start("efctl", "agent", "--slots", self._slots)
+            slots = ["--slots", self._slots] if self.device == "cpu" else []
+            self.start("efctl", "agent", *slots)
             key = load_or_create_key(self.folder / "home" / "cluster.key")
             store = SignedStore(open_store(url), key)
             self.documents = Cluster(self.folder / "home", url, store=store)
@@ -204,6 +213,7 @@ class Torchrun:
         environment = {
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+            "CUDA_VISIBLE_DEVICES": self._gpus(),
         }
         log = self.folder / f"agent-{len(self._agents)}.log"
         with log.open("wb") as file:
@@ -217,6 +227,13 @@ class Torchrun:
         agent.log = log
         self._agents.append(agent)
         return agent
+
+    def _gpus(self):
+        """Return what the next agent may see: GPUs that no agent before it uses."""
+        if device_for(self._nodes * self._workers) == "cpu":
+            return ""
+        first = self._workers * sum(agent.poll() is None for agent in self._agents)
+        return ",".join(str(gpu) for gpu in range(first, first + self._workers))
 
     def stop(self, agent):
         """End an agent as a machine that is taken away does: SIGTERM."""

@@ -33,7 +33,7 @@ from eflib import ElasticTrainer
 from eflib.models import build
 
 sys.path.insert(0, str(Path(__file__).parent))
-from live import LiveCluster  # beside this file, however it is started
+from live import LiveCluster, device_for  # beside this file, however it is started
 
 GPT = {"width": 192, "num_layers": 4, "num_heads": 4}
 KINDS = {"gpt": (16, 3), "small": (32, 20)}  # global batch size, steps in a block
@@ -145,12 +145,14 @@ def work(options):
     plain, watch = None, Stopwatch(trainer.device)
     began = first = 0.0
     for inputs, targets in trainer:
-        before = trainer.global_step
+        step, generation = trainer.global_step, trainer.generation
         trainer.step(loss_fn(model(inputs), targets))
-        if trainer.world_size != options.size or trainer.global_step == before:
-            continue  # not all are there yet, or the step has more micro-batches
+        if trainer.global_step == step or trainer.generation != generation:
+            continue  # the step has more micro-batches, or joiners have not been in one yet
+        if trainer.world_size != options.size:
+            continue
         if plain is None:
-            _single_group(options)
+            _single_group(options, trainer.device)
             plain, first = Plain(options.kind, trainer), trainer.global_step
             for _ in range(3):
                 plain.step()
@@ -168,11 +170,11 @@ def work(options):
         options.out.write_text(json.dumps({"ours": ours, "theirs": theirs, **saving(trainer)}))
 
 
-def _single_group(options):
+def _single_group(options, device):
     """DistributedDataParallel needs a group also where there is one worker."""
     if not dist.is_initialized():
         dist.init_process_group(
-            "nccl" if torch.cuda.is_available() else "gloo",
+            "nccl" if device.type == "cuda" else "gloo",
             init_method=f"file://{options.out}.meeting",
             rank=0,
             world_size=1,
@@ -231,17 +233,18 @@ def main():
     known = "deterministic" in inspect.signature(ElasticTrainer).parameters
     sizes, pairs = ([2], 2) if options.smallest else (options.sizes, options.pairs)
     report = {f"ratio_{size}": None for size in (1, 2, 4)} | {"deterministic_ratio_2": None}
-    with LiveCluster(slots=max(sizes)) as cluster:
-        for size in sizes:
+    for size in sizes:
+        with LiveCluster(slots=size) as cluster:
             report[f"small_ratio_{size}"], _ = measure(cluster, "small", size, pairs)
             if options.smallest:
                 continue
             report[f"ratio_{size}"], found = measure(cluster, "gpt", size, pairs)
             report |= {"checkpoint_s": found["save_s"], "checkpoint_bytes": found["save_bytes"]}
-        if known and 2 in sizes and not options.smallest:
-            fixed, _ = measure(cluster, "gpt", 2, pairs, deterministic=True)
-            report["deterministic_ratio_2"] = fixed / report["ratio_2"]
-    report |= {"device": "cuda" if torch.cuda.is_available() else "cpu", "cores": os.cpu_count()}
+            if known and size == 2:
+                fixed, _ = measure(cluster, "gpt", size, pairs, deterministic=True)
+                report["deterministic_ratio_2"] = fixed / report["ratio_2"]
+    devices = {str(size): device_for(size) for size in sizes}
+    report |= {"devices": devices, "cores": os.cpu_count()}
     print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in report.items()}))
 
 

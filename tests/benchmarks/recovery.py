@@ -18,10 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).parent))
-from live import LiveCluster, Torchrun, stamps
+from live import LiveCluster, Torchrun, device_for, stamps
 
 SCRIPT = Path(__file__).with_name("elastic_job.py")
 SIZE = 4
@@ -129,7 +127,7 @@ def main():
         if seconds:
             listed = ", ".join(f"{value:.3f}" for value in seconds)
             print(f"{label:8}: {report[key]:.3f} s (of {listed}), lost steps {lost}", flush=True)
-    report |= {"device": "cuda" if torch.cuda.is_available() else "cpu", "cores": os.cpu_count()}
+    report |= {"device": device_for(SIZE), "cores": os.cpu_count()}
     print(json.dumps(report))
 
 

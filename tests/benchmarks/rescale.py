@@ -18,10 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).parent))
-from live import LiveCluster, Torchrun, stamps
+from live import LiveCluster, Torchrun, device_for, stamps
 
 SCRIPT = Path(__file__).with_name("elastic_job.py")
 PARTS = ("agree", "leave", "form", "state", "first_step")
@@ -121,7 +119,7 @@ def main():
         }
         print(f"{text}\n  {report[f'parts_{name}']}", flush=True)
     report["ratio"] = round(max(quotients), 5) if quotients else None
-    report |= {"device": "cuda" if torch.cuda.is_available() else "cpu", "cores": os.cpu_count()}
+    report |= {"device": device_for(4), "cores": os.cpu_count()}
     print(json.dumps(report))
 
 
