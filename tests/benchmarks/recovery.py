@@ -23,8 +23,6 @@ from live import LiveCluster, Torchrun, device_for, stamps
 
 SCRIPT = Path(__file__).with_name("elastic_job.py")
 SIZE = 4
-STEPS_BETWEEN = 60
-"""Steps of all four workers before the next kill: the one that took the victim's place is in."""
 
 
 class Kill:
@@ -57,51 +55,52 @@ class Kill:
         return max(done) + 1 - first["step"]
 
 
-def settled(rows, after):
-    """Tell whether all four workers have been at work for a while since a kill (None: at all)."""
+def settled(rows, after, steps):
+    """Tell whether all four workers took so many steps together since a kill (None: at all)."""
     if not rows or rows[-1]["world"] != SIZE:
         return False
     now = [row for row in rows if row["round"] == rows[-1]["round"]]
     fresh = after is None or after.victim not in {row["pid"] for row in now}
-    many = max(row["step"] for row in now) - min(row["step"] for row in now) >= STEPS_BETWEEN
+    many = max(row["step"] for row in now) - min(row["step"] for row in now) >= steps
     return fresh and many and len({row["rank"] for row in now}) == SIZE
 
 
-def repeat(times, rows, wait):
+def repeat(options, times, rows, wait):
     """Kill a worker so many times; returns the kills."""
     kills = []
     for _ in range(times):
         last = kills[-1] if kills else None
-        wait(lambda found, last=last: settled(found, last), "four workers at work")
+        wait(lambda found, last=last: settled(found, last, options.steps), "four workers at work")
         kills.append(Kill(rows()))
         wait(kills[-1].first_after, "a step without the victim")
     return kills
 
 
-def measure_ours(times, width):
+def measure_ours(options):
     """Return the seconds and the lost steps of each kill."""
     with LiveCluster(slots=SIZE) as cluster:
         out = cluster.folder / "out"
-        words = ["ours", "--out", out, "--width", width]
+        words = ["ours", "--out", out, "--width", options.width]
         job = cluster.submit("killed", SCRIPT, *words, max_gpus=SIZE)
 
         def wait(holds, what):
             cluster.wait_status("killed", lambda _: holds(stamps(out)), what)
 
-        kills = repeat(times, lambda: stamps(out), wait)
+        kills = repeat(options, options.times, lambda: stamps(out), wait)
         rows = stamps(out)
         (out / "stop").touch()
         job.wait(timeout=60)
         return [kill.seconds(rows) for kill in kills], [kill.lost_steps(rows) for kill in kills]
 
 
-def measure_torchrun(times, width):
+def measure_torchrun(options):
     """Return the seconds and the lost steps of each kill."""
-    if not times:
+    if not options.torchrun_times:
         return [], []
-    with Torchrun(SCRIPT, "torchrun", "--width", width, nodes=1, workers=SIZE) as peer:
+    words = ["torchrun", "--width", options.width]
+    with Torchrun(SCRIPT, *words, nodes=1, workers=SIZE) as peer:
         peer.add_agent()
-        kills = repeat(times, peer.stamps, peer.wait_stamps)
+        kills = repeat(options, options.torchrun_times, peer.stamps, peer.wait_stamps)
         rows = peer.stamps()
         return [kill.seconds(rows) for kill in kills], [kill.lost_steps(rows) for kill in kills]
 
@@ -112,14 +111,15 @@ def main():
     parser.add_argument("--times", type=int, default=5, help="kills")
     parser.add_argument("--torchrun-times", type=int, default=2, help="kills under torchrun")
     parser.add_argument("--width", type=int, default=1024, help="of the model's hidden layers")
+    parser.add_argument("--steps", type=int, default=60, help="of all four before the next kill")
     parser.add_argument("--smallest", action="store_true", help="a look whether it runs at all")
     options = parser.parse_args()
     if options.smallest:
-        options.times, options.torchrun_times = 1, 0
+        options.times, options.torchrun_times, options.width, options.steps = 1, 0, 32, 3
     report = {}
     for name, label, (seconds, lost) in (
-        ("", "eflib", measure_ours(options.times, options.width)),
-        ("torchrun_", "torchrun", measure_torchrun(options.torchrun_times, options.width)),
+        ("", "eflib", measure_ours(options)),
+        ("torchrun_", "torchrun", measure_torchrun(options)),
     ):
         key = f"{name}s" if name else "recovery_s"
         report[key] = round(statistics.median(seconds), 4) if seconds else None

@@ -23,8 +23,6 @@ from live import LiveCluster, Torchrun, device_for, stamps
 
 SCRIPT = Path(__file__).with_name("elastic_job.py")
 PARTS = ("agree", "leave", "form", "state", "first_step")
-STEPS_BETWEEN = 30
-"""Steps at a size before it is changed again: what was parked is closed by then."""
 
 
 def pause(rows, world, since):
@@ -36,13 +34,13 @@ def pause(rows, world, since):
     return first["time"] - max(earlier)
 
 
-def settled(rows, world, since):
-    """Tell whether enough steps were done at a world size after a time."""
+def settled(rows, world, since, steps):
+    """Tell whether so many steps were done at a world size after a time."""
     here = [one["step"] for one in rows if one["world"] == world and one["time"] > since]
-    return bool(here) and max(here) - min(here) >= STEPS_BETWEEN
+    return bool(here) and max(here) - min(here) >= steps
 
 
-def measure_ours(times, width):
+def measure_ours(times, width, steps):
     """Return the pauses by direction, and the parts that the job reported."""
     pauses, parts = {(2, 4): [], (4, 2): []}, {(2, 4): [], (4, 2): []}
     with LiveCluster(slots=4) as cluster:
@@ -52,13 +50,15 @@ def measure_ours(times, width):
         cluster.wait_status("rescaled", lambda one: one["state"] == "RUNNING", "to run")
         size, since = 2, time.time()
         cluster.control("rescale", "rescaled", size)
-        cluster.wait_status("rescaled", lambda _: settled(stamps(out), 2, since), "steps on two")
+        cluster.wait_status(
+            "rescaled", lambda _: settled(stamps(out), 2, since, steps), "steps on two"
+        )
         for _ in range(2 * times):
             before, size, since = size, 6 - size, time.time()
             cluster.control("rescale", "rescaled", size)
             cluster.wait_status(
                 "rescaled",
-                lambda _, size=size, since=since: settled(stamps(out), size, since),
+                lambda _, size=size, since=since: settled(stamps(out), size, since, steps),
                 f"steps on {size}",
             )
             pauses[before, size].append(pause(stamps(out), size, since))
@@ -70,21 +70,21 @@ def measure_ours(times, width):
     return pauses, parts
 
 
-def measure_torchrun(times, width):
+def measure_torchrun(times, width, steps):
     """Return the pauses by direction."""
     pauses = {(2, 4): [], (4, 2): []}
     with Torchrun(SCRIPT, "torchrun", "--width", width, nodes=2, workers=2) as peer:
         peer.add_agent()
         since = 0.0
-        peer.wait_stamps(lambda rows: settled(rows, 2, 0.0), "steps on two")
+        peer.wait_stamps(lambda rows: settled(rows, 2, 0.0, steps), "steps on two")
         for _ in range(times):
             since = time.time()
             agent = peer.add_agent()
-            peer.wait_stamps(lambda rows, t=since: settled(rows, 4, t), "steps on four")
+            peer.wait_stamps(lambda rows, t=since: settled(rows, 4, t, steps), "steps on four")
             pauses[2, 4].append(pause(peer.stamps(), 4, since))
             since = time.time()
             peer.stop(agent)
-            peer.wait_stamps(lambda rows, t=since: settled(rows, 2, t), "steps on two again")
+            peer.wait_stamps(lambda rows, t=since: settled(rows, 2, t, steps), "steps on two again")
             pauses[4, 2].append(pause(peer.stamps(), 2, since))
     return pauses
 
@@ -95,13 +95,14 @@ def main():
     parser.add_argument("--times", type=int, default=5, help="rescales each way")
     parser.add_argument("--torchrun-times", type=int, default=2, help="restarts each way")
     parser.add_argument("--width", type=int, default=1024, help="of the model's hidden layers")
+    parser.add_argument("--steps", type=int, default=30, help="before the size is changed again")
     parser.add_argument("--smallest", action="store_true", help="a look whether it runs at all")
     options = parser.parse_args()
     if options.smallest:
-        options.times, options.torchrun_times = 1, 0
+        options.times, options.torchrun_times, options.width, options.steps = 1, 0, 32, 3
     report = {}
-    ours, parts = measure_ours(options.times, options.width)
-    theirs = measure_torchrun(options.torchrun_times, options.width)
+    ours, parts = measure_ours(options.times, options.width, options.steps)
+    theirs = measure_torchrun(options.torchrun_times, options.width, options.steps)
     quotients = []
     for way in ours:
         name = f"{way[0]}_{way[1]}"
