@@ -37,6 +37,8 @@ parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
 parser.add_argument("--checkpoint-seconds", type=float, default=300.0)
 parser.add_argument("--step-seconds", type=float, default=300.0)
 parser.add_argument("--fail-at", type=int, default=-1, help="rank 0 raises at this step, always")
+parser.add_argument("--num-workers", type=int, default=0, help="processes that read ahead")
+parser.add_argument("--stream", action="store_true", help="an iterable data set with a state")
 options = parser.parse_args()
 if not options.epochs:
     options.steps = options.steps or 1_000_000  # until the test lets it end
@@ -53,6 +55,25 @@ class Data:
 
     def __getitem__(self, index):
         return INPUTS[index], TARGETS[index]
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """The same samples in order; it can be sought."""
+
+    place = 0
+
+    def __iter__(self):
+        first, self.place = self.place, 0
+        for place in range(first, len(INPUTS)):
+            self.place = place + 1
+            yield INPUTS[place], TARGETS[place]
+        self.place = 0
+
+    def state_dict(self):
+        return {"place": self.place}
+
+    def load_state_dict(self, state):
+        self.place = state["place"]
 
 
 class Trail(Callback):
@@ -134,7 +155,8 @@ trail = Trail()
 trainer = ElasticTrainer(
     model,
     optimizer,
-    Data(),
+    Stream() if options.stream else Data(),
+    num_workers=options.num_workers,
     global_batch_size=64,
     max_steps=options.steps,
     max_epochs=options.epochs,
