@@ -14,6 +14,7 @@ from eflib.trainer.reduction import GradientReducer, unread
 
 if TYPE_CHECKING:
     from eflib.trainer.position import Block
+    from eflib.trainer.sync_batchnorm import RankSum
 
 LOSS, COUNT, DECISION, LEAVING, ENDING, SAMPLES = range(6)  # the control numbers of a step
 NUM_CONTROL = 6
@@ -28,6 +29,7 @@ class Accumulation:
         num_shards: Number of virtual shards (deterministic mode), or None.
         num_control: Number of control numbers: ``NUM_CONTROL``, and what else ranks agree on.
         undoable: Keep the buffers of each step's start, so that ``undo`` can go back to them.
+        rank_sum: Of BatchNorm layers that sum over ranks, or None.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class Accumulation:
         num_shards: int | None,
         num_control: int,
         undoable: bool,
+        rank_sum: RankSum | None = None,
     ) -> None:
         self._scaler = scaler
         self._buffers = BufferKeeper(model)
         self._undoable = undoable
+        self._rank_sum = rank_sum
         parameters = model.parameters()
         self._reducer: GradientReducer | ShardReducer
         if num_shards is None:
@@ -59,7 +63,13 @@ class Accumulation:
         self.step_size = 1
 
     def begin(
-        self, shards: tuple[tuple[Block, ...], ...], step_size: int, *, rank: int, world_size: int
+        self,
+        shards: tuple[tuple[Block, ...], ...],
+        step_size: int,
+        *,
+        rank: int,
+        world_size: int,
+        is_even: bool = False,
     ) -> None:
         """Begin a step.
 
@@ -68,6 +78,7 @@ class Accumulation:
             step_size: Samples of the step over all ranks.
             rank: This worker's rank.
             world_size: Number of workers.
+            is_even: True when all ranks have as many micro-batches.
         """
         self.blocks, self.step_size = tuple(chain(*shards)), step_size
         self._firsts = tuple(shard[0] for shard in shards)
@@ -76,6 +87,8 @@ class Accumulation:
         self._world_size = world_size
         if self._undoable:
             self._buffers.keep()
+        if self._rank_sum is not None:
+            self._rank_sum.open(everybody=is_even)
         if isinstance(self._reducer, ShardReducer):
             self._reducer.begin(rank, world_size)
         else:
@@ -89,7 +102,7 @@ class Accumulation:
             total, count = loss * (block.size / self.step_size), 0.0
         if block not in self._firsts:
             self._reducer.take_up()
-        if block == self.blocks[-1]:
+        if block == self.blocks[-1] and self._rank_sum is None:  # all ranks sum in one order
             self._reducer.arm(world_size=self._world_size)
         self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self._numbers[LOSS] += unread(total)
@@ -118,6 +131,8 @@ class Accumulation:
         self._numbers[SAMPLES] = float(sum(block.size for block in self.blocks))
         for place, number in control.items():
             self._numbers[place] = number
+        if self._rank_sum is not None:
+            self._rank_sum.close(self._numbers[SAMPLES] / max(self.step_size, 1))
         totals = self._reducer.reduce(self._numbers, world_size=self._world_size)
         if totals[SAMPLES] != self.step_size:
             raise StateMismatchError(

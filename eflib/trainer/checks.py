@@ -67,6 +67,7 @@ def check_numbers(
     max_microbatch_size: int | str | None,
     precision: str,
     num_shards: int | None = None,
+    sync_batchnorm: bool = False,
 ) -> None:
     """Check the smaller settings."""
     check_workers(num_workers)
@@ -83,6 +84,12 @@ def check_numbers(
         raise UsageError(
             "max_microbatch_size='auto' with deterministic=True: what fits would decide the bits",
             hint="give a number, or None",
+        )
+    if sync_batchnorm and (num_shards is not None or max_microbatch_size == AUTO):
+        other = "deterministic=True" if num_shards is not None else "max_microbatch_size='auto'"
+        raise UsageError(
+            f"sync_batchnorm=True with {other}: all ranks must make the same passes",
+            hint="choose one of the two",
         )
     if precision not in AUTOCAST:
         raise UsageError(f"precision is {precision!r}", hint=f"choose from {', '.join(AUTOCAST)}")

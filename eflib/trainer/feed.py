@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import default_collate
 
 from eflib.trainer.inheritance import Shed, open_connections
-from eflib.trainer.position import rank_blocks, share
+from eflib.trainer.position import even_passes, rank_blocks, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +27,28 @@ class Cut:
         least: Fewest samples that a rank should hold, as in ``position.share``.
         num_shards: Number of virtual shards, whose borders do not depend on the world size; None to
             share each batch among the ranks.
+        even: Cut the shares of all ranks into as many micro-batches, where all hold enough samples.
     """
 
-    def __init__(self, max_size: int | None, least: int = 1, num_shards: int | None = None) -> None:
+    def __init__(
+        self,
+        max_size: int | None,
+        least: int = 1,
+        num_shards: int | None = None,
+        *,
+        even: bool = False,
+    ) -> None:
         self.max_size = max_size
         self.place = (0, 1)
         self._least = least
         self._num_shards = num_shards
+        self._even = even
+
+    def even_passes(self, batch: Block) -> int:
+        """Return how many micro-batches every rank has; 0 when they may differ."""
+        if not self._even:
+            return 0
+        return even_passes(batch.size, self.place[1], self.max_size, self._least)
 
     def shards(self, batch: Block) -> Shards:
         """Return this rank's micro-batches of a batch by shard, without empty shards.
@@ -44,7 +59,8 @@ class Cut:
         mine = range(rank, rank + 1)
         if self._num_shards is not None:
             mine, parts = range(*share(self._num_shards, rank, parts)), self._num_shards
-        cut = (rank_blocks(batch, part, parts, self.max_size, self._least) for part in mine)
+        passes = self.even_passes(batch)
+        cut = (rank_blocks(batch, part, parts, self.max_size, self._least, passes) for part in mine)
         return tuple(blocks for blocks in cut if blocks)
 
 

@@ -182,8 +182,26 @@ def share(size: int, rank: int, world_size: int, least: int = 1) -> tuple[int, i
     return start, min(size, start + small + (rank < larger))
 
 
+def even_passes(size: int, world_size: int, max_size: int | None, least: int = 1) -> int:
+    """Return how many micro-batches all ranks can cut their shares into; 0 if some rank cannot.
+
+    Examples:
+        >>> even_passes(9, world_size=2, max_size=2), even_passes(1, world_size=2, max_size=None)
+        (3, 0)
+    """
+    first, stop = share(size, 0, world_size, least)
+    low, high = share(size, world_size - 1, world_size, least)
+    num_passes = 1 if max_size is None else -(-(stop - first) // max_size)
+    return num_passes if high - low >= max(1, num_passes) else 0
+
+
 def rank_blocks(
-    block: Block, rank: int, world_size: int, max_size: int | None = None, least: int = 1
+    block: Block,
+    rank: int,
+    world_size: int,
+    max_size: int | None = None,
+    least: int = 1,
+    num_passes: int = 0,
 ) -> tuple[Block, ...]:
     """Return a rank's share of a batch, cut into micro-batches.
 
@@ -195,10 +213,11 @@ def rank_blocks(
             cut into parts whose sizes differ by at most one.
         least: Fewest samples that a rank should hold, as in ``share``. From a ``max_size`` of 3 on,
             no part is then smaller than 2 either.
+        num_passes: How many parts, as ``even_passes`` says; 0 for as few as ``max_size`` allows.
     """
     low, high = share(block.size, rank, world_size, least)
     size = high - low
-    num_parts = 1 if max_size is None else -(-size // max_size)
+    num_parts = num_passes or (1 if max_size is None else -(-size // max_size))
     bounds = [share(size, part, num_parts) for part in range(num_parts)] if size else []
     first = block.start + low
     return tuple(Block(block.epoch, first + start, first + stop) for start, stop in bounds)

@@ -39,6 +39,7 @@ from eflib.trainer.saving import CheckpointWriter
 from eflib.trainer.session import Session
 from eflib.trainer.state import Stateful, TrainingState
 from eflib.trainer.stream import StreamLoader
+from eflib.trainer.sync_batchnorm import convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -91,6 +92,7 @@ class ElasticTrainer:
         device: Where to train; by default the first visible GPU, or the CPU.
         deterministic: The same bits at any number of workers, by virtual shards; it costs time.
         num_shards: How many virtual shards; more workers than that have nothing to do.
+        sync_batchnorm: Let BatchNorm's statistics in training be of all ranks' samples.
 
     Raises:
         UsageError: A value cannot be used; the message names it.
@@ -122,6 +124,7 @@ class ElasticTrainer:
         device: torch.device | str | None = None,
         deterministic: bool = False,
         num_shards: int = NUM_SHARDS,
+        sync_batchnorm: bool = False,
     ) -> None:
         checks.check_model(model, optimizer)
         checks.check_end(max_steps, max_epochs)
@@ -130,6 +133,7 @@ class ElasticTrainer:
             num_workers=num_workers,
             max_microbatch_size=max_microbatch_size,
             num_shards=num_shards if deterministic else None,
+            sync_batchnorm=sync_batchnorm,
             precision=precision,
         )
         checks.check_keep(keep_checkpoints)
@@ -144,10 +148,11 @@ class ElasticTrainer:
         self.lr_scheduler = lr_scheduler
         self._loss_fn = loss_fn
         self._least_share = checks.least_share(model)
+        self._rank_sum = convert(model) if sync_batchnorm else None
         self._size = MicrobatchSize(max_microbatch_size, global_batch_size, self._least_share)
         self._loader = make_feed(
             dataset,
-            Cut(self._size.limit, self._least_share, self._num_shards),
+            Cut(self._size.limit, self._least_share, self._num_shards, even=sync_batchnorm),
             global_batch_size=global_batch_size,
             seed=seed,
             epoch_end=epoch_end,
@@ -416,6 +421,7 @@ class ElasticTrainer:
             num_shards=self._num_shards,
             num_control=NUM_CONTROL + self._size.num_control,
             undoable=self._session.elastic or self._size.is_auto,
+            rank_sum=self._rank_sum,
         )
         if self._session.elastic and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -464,11 +470,13 @@ class ElasticTrainer:
         self._pulse.computing(self._step_seconds)
         step = self._plan_step()
         self._again = False
+        batch = self._loader.begin(step)
         self._work.begin(
             self._loader.shards(step),
-            self._loader.begin(step).size,
+            batch.size,
             rank=self.rank,
             world_size=self.world_size,
+            is_even=self._loader.cut.even_passes(batch) > 0,
         )
 
     def _out_of_memory(self, error: RuntimeError) -> str:

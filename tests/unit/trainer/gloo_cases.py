@@ -114,6 +114,25 @@ class HungryRank(torch.nn.Module):
         return self.layers[1](hidden)
 
 
+class Normalised(torch.nn.Module):
+    """BatchNorm of two kinds; statistics of few samples, so that wrong ones show."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Linear(3, 6)
+        self.norm = torch.nn.BatchNorm1d(6)
+        self.conv = torch.nn.Conv2d(1, 4, (1, 2))
+        self.norm2 = torch.nn.BatchNorm2d(4, momentum=None)
+        self.last = torch.nn.Linear(12, 1)
+        self.double()
+
+    def forward(self, x):
+        x = self.norm(torch.tanh(self.first(x)))
+        x = self.norm2(self.conv(x.view(-1, 1, 2, 3)))
+        return self.last(torch.nn.functional.pad(x.flatten(1), (0, -4)))
+
+
 def plain_model():
     torch.manual_seed(0)
     layers = [torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)]
@@ -153,7 +172,17 @@ SMALL_BUCKETS = {
     "computed again": {"global_batch_size": 6},
 }
 TRAININGS |= SMALL_BUCKETS
-
+SYNCED = {
+    "synced statistics": {"global_batch_size": 7, "sync_batchnorm": True},
+    "synced statistics, to the end": {
+        "global_batch_size": 7,
+        "sync_batchnorm": True,
+        "epoch_end": "short",
+        "max_epochs": 2,
+    },
+}
+TRAININGS |= SYNCED
+MODELS |= dict.fromkeys(SYNCED, Normalised)
 
 DATA = {"stream": lambda: Streamed(23), "stream, read ahead": lambda: Streamed(23)}
 TRAININGS["stream"] = {"global_batch_size": 7}
@@ -168,7 +197,7 @@ TRAININGS["stream, read ahead"] = {
 def train(name):
     """Train from the same start; return what a rank holds at the end."""
     model = MODELS.get(name, plain_model)()
-    rate = 0.01 if name == "mixed dtypes" else 0.1
+    rate = 0.01 if name in {"mixed dtypes", *SYNCED} else 0.1
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
     recorder = Recorder()
     settings = {"callbacks": [recorder], **TRAININGS[name]}
@@ -179,6 +208,7 @@ def train(name):
         run(trainer, name)
     return {
         "weights": [one.detach().clone() for one in model.parameters()],
+        "buffers": [one.clone() for one in model.buffers()],
         "losses": recorder.losses,
         "samples": recorder.samples,
         "world": (trainer.rank, trainer.world_size),

@@ -72,6 +72,17 @@ def test_ranks_take_the_step_of_one_process_that_has_the_whole_batch(ranks, case
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("case", gloo_cases.SYNCED)
+def test_synced_statistics_are_those_of_the_whole_batch_on_all_ranks(ranks, case):
+    alone = gloo_cases.train(case)
+    assert len(alone["buffers"]) == 6
+    for seen in of_all(ranks, case):
+        for one, other in zip(alone["buffers"], seen["buffers"], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+    assert len({digest("", seen["buffers"]) for seen in of_all(ranks, case)}) == 1
+
+
+@pytest.mark.processes
 @pytest.mark.parametrize("case", TRAININGS)
 def test_all_ranks_are_bit_equal_after_training(ranks, case):
     digests = {digest("", seen["weights"]) for seen in of_all(ranks, case)}
