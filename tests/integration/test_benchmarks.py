@@ -25,19 +25,22 @@ NUMBERS = {
     "rescale": {"pause_s_2_4", "pause_s_4_2"},
     "recovery": {"recovery_s"},
     "prediction": {"cost_s", "shipped_error"},
+    "zoo": {"steps_per_s_resnet50", "steps_per_s_bert", "memory_bytes_bert"},
 }
 KEYS = {
     "overhead": {"ratio_1", "ratio_2", "ratio_4", "deterministic_ratio_2"},
     "rescale": {"torchrun_s_2_4", "torchrun_s_4_2", "ratio", "parts_2_4", "parts_4_2"},
     "recovery": {"torchrun_s", "lost_steps"},
     "prediction": {"error_paced", "margin_paced", "cost_share"},
+    "zoo": {"device"},
 }
+WORDS = {"zoo": ["--models", "resnet50,bert"]}
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_benchmark_ends_with_one_json_object_and_leaves_nothing(name, tmp_path):
     done = subprocess.run(
-        [sys.executable, FOLDER / f"{name}.py", "--smallest"],
+        [sys.executable, FOLDER / f"{name}.py", "--smallest", *WORDS.get(name, [])],
         capture_output=True,
         text=True,
         timeout=280,
