@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -30,6 +31,9 @@ RESTART_SECONDS = 15.0
 """How long a coordinator may be away before we start one; its operator may be doing so."""
 GIVE_UP_SECONDS = 120.0
 """How long a coordinator may be away in spite of that."""
+
+_TOLD_HERE = re.compile(r"\[eflib\] \S+ g\d+ rank \d+: (rescaled \d|leaves at step )")
+"""Lines of a worker's log on what the status says as well; ``efctl logs`` shows them."""
 
 
 class Source(Protocol):
@@ -148,9 +152,9 @@ class Follower:
         if self._log is None and status.get("log_dir"):
             self._log = RankLog(status["log_dir"])
         if self._log is not None:
-            self._screen.script(
-                self._log.new_lines(is_last=is_last), f"[{wording.title(status)} 0]:"
-            )
+            lines = self._log.new_lines(is_last=is_last)
+            of_script = [line for line in lines if not _TOLD_HERE.match(line)]
+            self._screen.script(of_script, f"[{wording.title(status)} 0]:")
 
     def _tell_rescales(self, status: Status) -> None:
         rescales = status.get("rescales") or []

@@ -83,8 +83,10 @@ def test_the_admission_of_a_job_that_is_done_already_is_told(make, a_status):
     assert follower.err() == ["digits admitted as best effort"]
 
 
-def test_lines_of_rank_0_and_rescales_are_passed_on(make, a_status, tmp_path):
-    for generation, text in ((1, "one\n"), (2, "two\nlast")):
+def test_lines_of_rank_0_are_passed_on_and_rescales_told_once(make, a_status, tmp_path):
+    left = "[eflib] digits g1 rank 0: leaves at step 100: holds 2 GPUs\n"
+    rescaled = "[eflib] digits g2 rank 0: rescaled 4 -> 2 workers at step 100: 16x4 -> 32x2\n"
+    for generation, text in ((1, "one\n" + left), (2, rescaled + "two\nlast")):
         (tmp_path / str(generation)).mkdir()
         (tmp_path / str(generation) / "0.log").write_text(text)
     fields = {"log_dir": str(tmp_path)}
