@@ -11,13 +11,14 @@ from eflib.errors import StateMismatchError
 from eflib.trainer.buffers import BufferKeeper
 from eflib.trainer.deterministic import ShardReducer
 from eflib.trainer.reduction import GradientReducer, unread
+from eflib.trainer.sharded import ShardedReducer
 
 if TYPE_CHECKING:
     from eflib.trainer.position import Block
     from eflib.trainer.sync_batchnorm import RankSum
 
-LOSS, COUNT, DECISION, LEAVING, ENDING, SAMPLES = range(6)  # the control numbers of a step
-NUM_CONTROL = 6
+LOSS, COUNT, DECISION, LEAVING, ENDING, SAMPLES, SAVING = range(7)  # a step's control numbers
+NUM_CONTROL = 7
 
 
 class Accumulation:
@@ -30,9 +31,10 @@ class Accumulation:
         num_control: Number of control numbers: ``NUM_CONTROL``, and what else ranks agree on.
         undoable: Keep the buffers of each step's start, so that ``undo`` can go back to them.
         rank_sum: Of BatchNorm layers that sum over ranks, or None.
+        sharded: FSDP2 sums the gradients: all ranks take as many turns.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a choice of the script
         self,
         model: torch.nn.Module,
         scaler: torch.amp.GradScaler,
@@ -41,14 +43,17 @@ class Accumulation:
         num_control: int,
         undoable: bool,
         rank_sum: RankSum | None = None,
+        sharded: bool = False,
     ) -> None:
         self._scaler = scaler
         self._buffers = BufferKeeper(model)
         self._undoable = undoable
         self._rank_sum = rank_sum
         parameters = model.parameters()
-        self._reducer: GradientReducer | ShardReducer
-        if num_shards is None:
+        self._reducer: GradientReducer | ShardReducer | ShardedReducer
+        if sharded:
+            self._reducer = ShardedReducer(model)
+        elif num_shards is None:
             self._reducer = GradientReducer(parameters, num_control=num_control)
         else:
             self._reducer = ShardReducer(
@@ -59,7 +64,10 @@ class Accumulation:
         self._firsts: tuple[Block, ...] = ()
         self._lasts: dict[Block, int] = {}  # the size of the shard that each ends
         self._world_size = 1
+        self._padded = BufferKeeper(model)
+        self._num_taken = 0
         self.blocks: tuple[Block, ...] = ()
+        self.turns: tuple[Block, ...] = ()
         self.step_size = 1
 
     def begin(
@@ -70,6 +78,7 @@ class Accumulation:
         rank: int,
         world_size: int,
         is_even: bool = False,
+        padding: tuple[Block, ...] = (),
     ) -> None:
         """Begin a step.
 
@@ -79,8 +88,10 @@ class Accumulation:
             rank: This worker's rank.
             world_size: Number of workers.
             is_even: True when all ranks have as many micro-batches.
+            padding: Micro-batches that count for nothing, so that all ranks take as many turns.
         """
         self.blocks, self.step_size = tuple(chain(*shards)), step_size
+        self.turns, self._num_taken = (*self.blocks, *padding), 0
         self._firsts = tuple(shard[0] for shard in shards)
         self._lasts = {shard[-1]: sum(block.size for block in shard) for shard in shards}
         self._numbers = [0.0] * self._num_control
@@ -93,6 +104,13 @@ class Accumulation:
             self._reducer.begin(rank, world_size)
         else:
             self._reducer.zero()
+        if padding and not self.blocks:
+            self._padded.keep()
+
+    @property
+    def is_complete(self) -> bool:
+        """True when the micro-batches of the step have all been added."""
+        return self._num_taken == len(self.turns)
 
     def add(self, block: Block, loss: torch.Tensor | tuple[torch.Tensor, Any]) -> None:
         """Run the backward pass of one micro-batch."""
@@ -100,6 +118,10 @@ class Accumulation:
             total, count = loss
         else:
             total, count = loss * (block.size / self.step_size), 0.0
+        self._num_taken += 1
+        if isinstance(self._reducer, ShardedReducer):
+            self._add_sharded(self._reducer, total, count)
+            return
         if block not in self._firsts:
             self._reducer.take_up()
         if block == self.blocks[-1] and self._rank_sum is None:  # all ranks sum in one order
@@ -112,6 +134,23 @@ class Accumulation:
         elif isinstance(self._reducer, ShardReducer):
             self._reducer.end_shard(self._numbers, self._lasts[block] / self.step_size)
             self._numbers = [0.0] * self._num_control
+
+    def _add_sharded(self, reducer: ShardedReducer, total: torch.Tensor, count: Any) -> None:  # noqa: ANN401 - a number or a tensor
+        """Run a backward pass in which all ranks take part; padding is weighted with nothing."""
+        if self._num_taken > len(self.blocks):
+            total, count = total * 0.0, 0.0
+        if self._num_taken > 1:
+            reducer.take_up()
+        total.backward()  # type: ignore[no-untyped-call]
+        self._numbers[LOSS] += unread(total)
+        self._numbers[COUNT] += unread(count)
+        if not self.is_complete:
+            reducer.put_away()
+        if len(self.turns) > len(self.blocks):
+            if self._num_taken == len(self.blocks):
+                self._padded.keep()
+            if self.is_complete:
+                self._padded.restore()
 
     def undo(self) -> None:
         """Take back what the forward passes of the step at hand did to buffers."""

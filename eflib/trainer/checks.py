@@ -102,6 +102,32 @@ def least_share(model: torch.nn.Module) -> int:
     return 2 if any(not isinstance(one, torch.nn.SyncBatchNorm) for one in own) else 1
 
 
+def check_parallel(
+    parallel: str,
+    *,
+    deterministic: bool,
+    sync_batchnorm: bool,
+    precision: str,
+    max_microbatch_size: object,
+) -> None:
+    """Refuse what a sharded model cannot do."""
+    if parallel not in {"ddp", "fsdp"}:
+        raise UsageError(f"parallel is {parallel!r}", hint="choose from ddp, fsdp")
+    if parallel == "ddp":
+        return
+    for what, is_asked in (
+        ("deterministic=True", deterministic),
+        ("sync_batchnorm=True", sync_batchnorm),
+        ("precision='fp16'", precision == "fp16"),
+        ("max_microbatch_size='auto'", isinstance(max_microbatch_size, str)),
+    ):
+        if is_asked:
+            raise UsageError(
+                f"parallel='fsdp' does not go with {what}",
+                hint="FSDP2 fixes which rank sums what, and when; use parallel='ddp' for that",
+            )
+
+
 def check_keep(keep_checkpoints: object) -> None:
     """At least one checkpoint must be kept."""
     if not isinstance(keep_checkpoints, int) or keep_checkpoints < 1:

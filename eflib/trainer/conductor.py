@@ -89,9 +89,11 @@ class Conductor:
             LeftError: The generation that holds is without this worker.
             StateMismatchError: The ranks differ in model or state.
         """
+        parts: dict[str, float] = {}
+        self._before_leaving(generation, parts)
         begin = time.perf_counter()
         self._keeper.leave()
-        parts = {"leave": time.perf_counter() - begin}
+        parts["leave"] = time.perf_counter() - begin
         failures: Counter[str] = Counter()
         while True:
             rank = generation.rank_of(self._membership.worker)
@@ -115,7 +117,7 @@ class Conductor:
                 missing = frozenset()
             else:
                 return parts
-            self._keeper.abandon()  # outside the handler: its frames hold the connections
+            self.abandon()  # outside the handler: its frames hold the connections
             generation = self._membership.recover(generation, missing)
 
     def _workers_beside_rank_0(self, generation: Generation) -> frozenset[str]:
@@ -124,6 +126,13 @@ class Conductor:
         if generation.members[self.rank].node == node:
             raise WorkerFailedError(f"the agent of node {node} is gone")
         return frozenset(one.worker for one in generation.members if one.node == node)
+
+    def _before_leaving(self, following: Generation, parts: dict[str, float]) -> None:
+        """Do what needs the group that is about to be left; here nothing."""
+
+    def abandon(self) -> None:
+        """Close a group that lost a member at once, so that all its members notice."""
+        self._keeper.abandon()
 
     def _form(self, generation: Generation, rank: int, parts: dict[str, float]) -> None:
         begin = time.perf_counter()

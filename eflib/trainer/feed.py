@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import default_collate
 
 from eflib.trainer.inheritance import Shed, open_connections
-from eflib.trainer.position import even_passes, rank_blocks, share
+from eflib.trainer.position import Block, even_passes, rank_blocks, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from eflib.trainer.position import Block
 
     Shards = tuple[tuple[Block, ...], ...]
 
@@ -28,6 +26,7 @@ class Cut:
         num_shards: Number of virtual shards, whose borders do not depend on the world size; None to
             share each batch among the ranks.
         even: Cut the shares of all ranks into as many micro-batches, where all hold enough samples.
+        padded: Where some rank has fewer, what it lacks is padding.
     """
 
     def __init__(
@@ -37,12 +36,14 @@ class Cut:
         num_shards: int | None = None,
         *,
         even: bool = False,
+        padded: bool = False,
     ) -> None:
         self.max_size = max_size
         self.place = (0, 1)
         self._least = least
         self._num_shards = num_shards
         self._even = even
+        self._padded = padded
 
     def even_passes(self, batch: Block) -> int:
         """Return how many micro-batches every rank has; 0 when they may differ."""
@@ -62,6 +63,17 @@ class Cut:
         passes = self.even_passes(batch)
         cut = (rank_blocks(batch, part, parts, self.max_size, self._least, passes) for part in mine)
         return tuple(blocks for blocks in cut if blocks)
+
+    def padding(self, batch: Block) -> tuple[Block, ...]:
+        """Return what this rank runs for nothing: its last micro-batch again, or the first ever."""
+        if not self._padded or self.even_passes(batch):
+            return ()
+        rank, world_size = self.place
+        most, own = (
+            rank_blocks(batch, one, world_size, self.max_size, self._least) for one in (0, rank)
+        )
+        first = Block(batch.epoch, batch.start, batch.start + min(batch.size, self._least))
+        return (own[-1] if own else first,) * (len(most) - len(own))
 
 
 class Feed(ABC):
@@ -123,6 +135,10 @@ class Feed(ABC):
     def blocks(self, step: int) -> tuple[Block, ...]:
         """Return this rank's micro-batches of a step."""
         return tuple(chain(*self.shards(step)))
+
+    def padding(self, step: int) -> tuple[Block, ...]:
+        """Return what this rank runs for nothing, so that all take as many turns in a step."""
+        return self.cut.padding(self.begin(step))
 
     @abstractmethod
     def fetch(self, block: Block) -> Any:  # noqa: ANN401 - whatever the collate function makes

@@ -54,12 +54,18 @@ class CheckpointWriter:
         """See which checkpoint is the newest, whoever wrote it."""
         self.last = checkpoint.last(self._folder)
 
-    def start(self, snapshot: Snapshot) -> bool:
+    def start(self, snapshot: Snapshot, *, waiting: bool = False) -> bool:
         """Copy the snapshot's tensors, and write them in the background.
+
+        Args:
+            snapshot: What to write.
+            waiting: Wait for the one before to be written, within a bound.
 
         Returns:
             False when the one before is still being written: nothing was done.
         """
+        if waiting:
+            self._wait(timeouts.CHECKPOINT_WRITE)
         if self.is_writing:
             return False
         self.report()
@@ -79,8 +85,7 @@ class CheckpointWriter:
         Raises:
             CheckpointError: It could not be written.
         """
-        self._wait(timeouts.CHECKPOINT_WRITE)
-        if not self.start(snapshot) or not self._wait(timeouts.CHECKPOINT_WRITE):
+        if not self.start(snapshot, waiting=True) or not self._wait(timeouts.CHECKPOINT_WRITE):
             raise CheckpointError(
                 f"a checkpoint in {self._folder} took over {timeouts.CHECKPOINT_WRITE:g} s"
             )

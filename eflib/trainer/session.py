@@ -23,11 +23,17 @@ from eflib.trainer.formation import EndpointGoneError, EnvironmentGroup, GroupKe
 from eflib.trainer.membership import FixedMembership, Membership, StoreMembership
 from eflib.trainer.position import share
 from eflib.trainer.reporting import Reporter, Rescale, StepClock, memory_bytes, redirect_output
+from eflib.trainer.sharded import ShardedConductor, ShardedState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from eflib.trainer.state import TrainingState
+
+
+def conductor_of(state: TrainingState) -> type[Conductor]:
+    """Return what takes such a state from one generation into the next."""
+    return ShardedConductor if isinstance(state, ShardedState) else Conductor
 
 
 class Session:
@@ -93,7 +99,7 @@ class Session:
         del is_leaving, last_checkpoint
         membership = FixedMembership(*self._planned)
         keeper = EnvironmentGroup(device)
-        self._conductor = Conductor(
+        self._conductor = conductor_of(state)(
             membership, keeper, state, prefix="", checkpoint_dir=checkpoint_dir
         )
         self._keeper: GroupKeeper = keeper
@@ -119,9 +125,10 @@ class Session:
     def report_now(self) -> None:
         """Tell the last that there is to tell of this job's progress."""
 
-    def finish(self) -> None:
-        """Note that training is over, on every rank."""
+    def finish(self) -> bool:
+        """Note that training is over, on every rank; False when it is not."""
         self.close()
+        return True
 
     def say(self, text: str) -> None:
         """Tell whoever reads this worker's log."""
@@ -177,7 +184,7 @@ class ElasticSession(Session):
             store, worker.job, worker.worker, self._planned_generation, is_leaving=is_leaving
         )
         self._keeper = GroupKeeper(device)
-        self._conductor = Conductor(
+        self._conductor = conductor_of(state)(
             self._membership,
             self._keeper,
             state,
@@ -212,7 +219,8 @@ class ElasticSession(Session):
     def recover(self, failure: str) -> None:
         """A peer is gone: go on from the last committed step in a generation without it."""
         self._boundary = time.perf_counter()
-        self._keeper.abandon()
+        if self._conductor is not None:
+            self._conductor.abandon()
         self.say(f"a peer is gone ({failure}); recovering")
         lost = self._current()
         before = lost.world_size
@@ -275,12 +283,16 @@ class ElasticSession(Session):
         with suppress(StoreError):  # what was told before has to do
             self._reporter.write_progress()
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """Tell the coordinator that training is over, and let go of the group.
 
         Nobody goes before all have committed the last step. Were a peer lost in it, some would
         have committed it and others not, and these need the state of those.
+
+        Returns:
+            False when a peer was lost and the step is now an earlier one.
         """
+        step = self._state.global_step
         while True:
             if self.rank == 0:  # before the others may go: their exits are then known as the end
                 self._reporter.write_progress()
@@ -292,7 +304,10 @@ class ElasticSession(Session):
             if not lost:
                 break
             self.recover(f"{', '.join(lost)} ended before the end")
+            if self._state.global_step < step:
+                return False
         self.close()
+        return True
 
     def _await_done(self) -> list[str]:
         """Wait until all members are done; return those that ended before they were."""

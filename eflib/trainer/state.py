@@ -91,12 +91,15 @@ class TrainingState:
         with torch.no_grad():
             for name, tensor in tree["model"].items():
                 self._check_alike(name, own[name], tensor)
-                if own[name].data_ptr() != tensor.data_ptr():
-                    own[name].copy_(tensor)
+                self._take(own[name], tensor)
         for name, part in self._parts.items():
             part.load_state_dict(tree["parts"][name])
         self.global_step = tree["global_step"]
         self.samples = tree["samples"]
+
+    def _take(self, own: torch.Tensor, tensor: torch.Tensor) -> None:
+        if own.data_ptr() != tensor.data_ptr():
+            own.copy_(tensor)
 
     @staticmethod
     def _check_alike(name: str, here: torch.Tensor, there: torch.Tensor) -> None:

@@ -245,7 +245,8 @@ class StreamLoader(Feed):
         if portion is None:
             raise LookupError("fetch() before begin()")
         if block in self._batches:
-            batch = self._batches.pop(block)
+            again = block in self.cut.padding(portion.block)
+            batch = self._batches[block] if again else self._batches.pop(block)
         else:
             if len(portion.samples) != portion.block.size:  # they stayed in the process
                 self._arriving = None
@@ -326,7 +327,8 @@ class _Ahead(IterableDataset[Any]):
         for _ in count():
             portion = reader.read()
             batches = {}
-            for block in chain(*self._cut.shards(portion.block)):
+            padding = self._cut.padding(portion.block)[:1]  # one block, again and again
+            for block in chain(*self._cut.shards(portion.block), padding):
                 start = block.start - portion.block.start
                 seed_block(self._source.seed, block)
                 batches[block] = self._collate(portion.samples[start : start + block.size])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -25,6 +26,7 @@ from eflib.trainer.accumulation import (
     LEAVING,
     LOSS,
     NUM_CONTROL,
+    SAVING,
     Accumulation,
 )
 from eflib.trainer.batches import to_device
@@ -37,18 +39,20 @@ from eflib.trainer.position import CARRY
 from eflib.trainer.reporting import machine
 from eflib.trainer.saving import CheckpointWriter
 from eflib.trainer.session import Session
+from eflib.trainer.sharded import ShardedState, is_peer_loss
 from eflib.trainer.state import Stateful, TrainingState
 from eflib.trainer.stream import StreamLoader
 from eflib.trainer.sync_batchnorm import convert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from eflib.store.messages import Generation
     from eflib.trainer.callback import Callback
     from eflib.trainer.position import Block
 
 PREEMPTED_STATUS = 4
+REPLICATED, FSDP = "ddp", "fsdp"
 
 
 class ElasticTrainer:
@@ -93,6 +97,10 @@ class ElasticTrainer:
         deterministic: The same bits at any number of workers, by virtual shards; it costs time.
         num_shards: How many virtual shards; more workers than that have nothing to do.
         sync_batchnorm: Let BatchNorm's statistics in training be of all ranks' samples.
+        parallel: ``ddp``: each rank holds the whole model; ``fsdp``: FSDP2 (``fully_shard``), each
+            holds its rows of parameters and optimizer state.
+        fsdp_layers: Names of the submodules to shard each for itself, as ``blocks.*``; by default
+            the members of its lists of modules.
 
     Raises:
         UsageError: A value cannot be used; the message names it.
@@ -125,6 +133,8 @@ class ElasticTrainer:
         deterministic: bool = False,
         num_shards: int = NUM_SHARDS,
         sync_batchnorm: bool = False,
+        parallel: str = REPLICATED,
+        fsdp_layers: Sequence[str] | None = None,
     ) -> None:
         checks.check_model(model, optimizer)
         checks.check_end(max_steps, max_epochs)
@@ -137,13 +147,22 @@ class ElasticTrainer:
             precision=precision,
         )
         checks.check_keep(keep_checkpoints)
+        checks.check_parallel(
+            parallel,
+            deterministic=deterministic,
+            sync_batchnorm=sync_batchnorm,
+            precision=precision,
+            max_microbatch_size=max_microbatch_size,
+        )
         self._session = Session.from_environment(os.environ)
         self.profiling = self._session.mode == PROFILE
         self.device = checks.choose_device(device, self._session.local_rank)
         self._num_shards = num_shards if deterministic else None
         if deterministic:
             fix_arithmetic(self.device, os.environ)
-        self.model = model.to(self.device)
+        self.model = (
+            model if parallel == FSDP else model.to(self.device)
+        )  # FSDP2 moves it by layers
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self._loss_fn = loss_fn
@@ -152,7 +171,13 @@ class ElasticTrainer:
         self._size = MicrobatchSize(max_microbatch_size, global_batch_size, self._least_share)
         self._loader = make_feed(
             dataset,
-            Cut(self._size.limit, self._least_share, self._num_shards, even=sync_batchnorm),
+            Cut(
+                self._size.limit,
+                self._least_share,
+                self._num_shards,
+                even=sync_batchnorm or parallel == FSDP,
+                padded=parallel == FSDP,
+            ),
             global_batch_size=global_batch_size,
             seed=seed,
             epoch_end=epoch_end,
@@ -174,7 +199,12 @@ class ElasticTrainer:
         self._writer = CheckpointWriter(Path(self._checkpoint_dir), keep=keep_checkpoints)
         self._step_seconds = step_seconds
         self._pulse = pulse.own()
-        self._state = TrainingState(model, self._parts())
+        self._sharded = (
+            ShardedState(model, self._parts(), device=self.device, layers=fsdp_layers)
+            if parallel == FSDP
+            else None
+        )
+        self._state = self._sharded or TrainingState(model, self._parts())
         self._opened = False
         self._clear_flags()
 
@@ -193,6 +223,7 @@ class ElasticTrainer:
         self._block: Block | None = None
         self._awaiting = False
         self._again = False
+        self._is_fitting = False
         self.loss = float("nan")
         self.batch_samples: list[tuple[int, int]] = []
         self._leaving = False
@@ -270,13 +301,14 @@ class ElasticTrainer:
         """
         if self._loss_fn is None:
             raise UsageError("fit() needs loss_fn", hint="pass loss_fn=..., or use the loop form")
+        self._is_fitting = True
         for batch in self:
             problem = ""
             try:
                 loss = self._forward(batch)
             except RuntimeError as error:
-                problem = self._out_of_memory(error)
-            if problem:  # outside the handler: its frames hold the memory
+                problem = self._what_to_mend(error)
+            if problem:  # outside the handler: its frames hold memory and connections
                 self._take_again(problem)
             else:
                 self.step(loss)
@@ -312,12 +344,12 @@ class ElasticTrainer:
     def __iter__(self) -> Iterator[Any]:
         """Yield this rank's micro-batches; call ``step(loss)`` once for each."""
         self._open()
-        while not self._is_over() and not self._is_epoch_over():
+        while self._goes_on():
             self._begin_step()
-            if not self._work.blocks:
+            if not self._work.turns:
                 self._commit()
                 continue
-            for block in self._work.blocks:
+            for block in self._work.turns:
                 self._block = block
                 self._awaiting = True
                 yield to_device(self._loader.fetch(block), self.device)
@@ -325,8 +357,6 @@ class ElasticTrainer:
                     break
                 if self._awaiting:
                     raise UsageError("the loop's body ended without trainer.step(loss)")
-        if self._is_over():
-            self._finish()
 
     def epochs(self) -> Iterator[int]:
         """Yield the number of each epoch that is left; ``for batch in trainer`` then ends with it.
@@ -357,10 +387,10 @@ class ElasticTrainer:
         try:
             self._work.add(self._block, loss)
         except RuntimeError as error:
-            problem = self._out_of_memory(error)
+            problem = self._what_to_mend(error)
         if problem:
             self._take_again(problem)
-        elif self._block == self._work.blocks[-1]:
+        elif self._work.is_complete:
             self._commit()
 
     def evaluate(
@@ -372,7 +402,8 @@ class ElasticTrainer:
         """Return the mean of ``metric_fn(outputs, targets)`` over a data set, on this rank alone.
 
         No other rank takes part, so any rank may call it at any time; the model is in evaluation
-        mode meanwhile and back in its own afterwards.
+        mode meanwhile and back in its own afterwards. With ``parallel="fsdp"`` no rank has the
+        whole model: then all must call it, with data of the same size, between two steps.
         """
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
@@ -395,10 +426,11 @@ class ElasticTrainer:
     def save_checkpoint(self) -> Path | None:
         """Write a checkpoint and wait until it is whole; between two steps only.
 
-        The trainer's own checkpoints are written in the background; this one is not.
+        The trainer's own checkpoints are written in the background; this one is not. With
+        ``parallel="fsdp"`` all ranks must call it after the same step: each writes its part.
 
         Returns:
-            Its folder on rank 0; None on other ranks, which write nothing.
+            Its folder on rank 0; None on other ranks.
 
         Raises:
             UsageError: There is no checkpoint folder.
@@ -407,7 +439,9 @@ class ElasticTrainer:
         if not self._checkpoint_dir:
             raise UsageError("there is no checkpoint folder", hint="pass checkpoint_dir=...")
         self._saved_at = time.monotonic()
-        return self._writer.save(self._state.snapshot()) if self.rank == 0 else None
+        if self.rank != 0 and self._sharded is None:
+            return None
+        return self._writer.save(self._state.snapshot())
 
     # Inside --------------------------------------------------------------------------------------
 
@@ -422,9 +456,13 @@ class ElasticTrainer:
             num_control=NUM_CONTROL + self._size.num_control,
             undoable=self._session.elastic or self._size.is_auto,
             rank_sum=self._rank_sum,
+            sharded=self._sharded is not None,
         )
         if self._session.elastic and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
+        if self._sharded is not None and self._session.elastic:
+            self.model.register_forward_hook(self._guard, always_call=True)
+            self._saved_at -= self._checkpoint_seconds  # soon: a lost worker needs one
         self._loader.start(self._last_step, self.rank, self.world_size)
         announce = {
             "max_steps": self.max_steps,
@@ -466,6 +504,12 @@ class ElasticTrainer:
         at_hand = self._epoch_at_hand
         return at_hand is not None and not self.profiling and self.epoch != at_hand
 
+    def _goes_on(self) -> bool:
+        """Tell whether the loop at hand has another step; at the end of training, finish."""
+        if self._is_over() and self._finish():
+            return False
+        return not self._is_epoch_over()
+
     def _begin_step(self) -> None:
         self._pulse.computing(self._step_seconds)
         step = self._plan_step()
@@ -477,16 +521,38 @@ class ElasticTrainer:
             rank=self.rank,
             world_size=self.world_size,
             is_even=self._loader.cut.even_passes(batch) > 0,
+            padding=self._loader.padding(step),
         )
 
-    def _out_of_memory(self, error: RuntimeError) -> str:
-        """Return the first line of an error that a smaller micro-batch may mend; raise others."""
+    def _what_to_mend(self, error: RuntimeError) -> str:
+        """Return the first line of an error after which the step is taken again; raise others.
+
+        That is want of memory, which a smaller micro-batch may mend, and, where the forward and
+        backward passes talk to other ranks, a peer that is gone.
+        """
+        if self._sharded is not None and self._session.elastic and is_peer_loss(error):
+            return _first_words(error)
         if not self._size.is_auto or not is_out_of_memory(error):
             raise error
         return str(error).partition("\n")[0]
 
+    def _guard(self, module: torch.nn.Module, args: object, output: object) -> None:
+        """Leave a loop of the script's own when its forward pass finds that a peer is gone.
+
+        Only ``fit`` can take a step again. The job starts anew from its checkpoint.
+        """
+        del module, args, output
+        if not self._is_fitting and is_peer_loss(sys.exc_info()[1]):
+            self._loader.close()
+            self._writer.give_up()
+            self._session.close()
+            raise SystemExit(PREEMPTED_STATUS)
+
     def _take_again(self, problem: str) -> None:
         """Begin the step at hand anew with smaller micro-batches; other ranks wait meanwhile."""
+        if self._sharded is not None:
+            self._recover(problem)
+            return
         size = self._block.size if self._block is not None else 1
         self._size.halve(size, problem)
         self._awaiting, self._again = False, True
@@ -506,14 +572,24 @@ class ElasticTrainer:
         last = self._last_step
         self._loader.restart(self._plan_step(), last, self.rank, self.world_size)
 
+    def _recover(self, failure: str) -> None:
+        """A peer is gone: take the step again in a generation without it."""
+        self._block, self._awaiting, self._again = None, False, True
+        self._work.undo()
+        if self._sharded is not None:
+            self._writer.give_up()
+            self._sharded.drop()
+        step = self._state.global_step
+        self._follow(partial(self._session.recover, failure), unheard=step)
+        if self._state.global_step < step:
+            self._ending = False  # the script asked for the end in a step that it takes again
+
     def _commit(self) -> None:
         """Reduce, apply, count; then follow what the control numbers say."""
         self._pulse.idle()
         totals, failure = self._reduce()
         if failure:
-            self._block = None
-            self._work.undo()
-            self._follow(partial(self._session.recover, failure), unheard=self._state.global_step)
+            self._recover(failure)
             return
         if not self._work.step_size:  # the data has come to its end, on all ranks
             self._ended = True
@@ -526,10 +602,10 @@ class ElasticTrainer:
             self._point_loader()
         self._block = None
         self._loader.commit()
-        self._session.step_done(self._state, self.loss, passes=len(self._work.blocks))
+        self._session.step_done(self._state, self.loss, passes=len(self._work.turns))
         self._call_step_end()
         self._ended = totals[ENDING] > 0 and not self.profiling
-        self._save_when_due()
+        self._save_when_due(asked=totals[SAVING] > 0)
         if totals[DECISION] > 0:
             self._follow(partial(self._session.switch, int(totals[DECISION])))
         elif totals[LEAVING] > 0:
@@ -553,6 +629,7 @@ class ElasticTrainer:
             DECISION: float(self._session.decision()),
             LEAVING: float(self._leaving),
             ENDING: float(self._ending),
+            SAVING: float(self.rank == 0 and self._is_save_due()),
             **dict(enumerate(self._size.control(), NUM_CONTROL)),
         }
         try:
@@ -560,8 +637,7 @@ class ElasticTrainer:
         except RuntimeError as error:
             if not self._session.elastic:
                 raise
-            words = str(error).partition(". This is typically")[0]
-            return [], (words.partition("] ")[2] or words or "no reason given").splitlines()[0]
+            return [], _first_words(error)
 
     def _apply(self, totals: list[float]) -> None:
         self.loss = totals[LOSS] / totals[COUNT] if totals[COUNT] > 0 else totals[LOSS]
@@ -608,7 +684,8 @@ class ElasticTrainer:
         nobody = generation.world_size == 0 and generation.action == PAUSE
         if nobody and self._checkpoint_dir and not self.profiling:
             self.save_checkpoint()
-            self._session.report_now()
+            if self.rank == 0:
+                self._session.report_now()
         self._writer.close()
         self._session.close()
         raise SystemExit(PREEMPTED_STATUS if nobody else 0)
@@ -618,16 +695,32 @@ class ElasticTrainer:
         if self.rank == 0 and self._checkpoint_dir:
             self._writer.look()
 
-    def _save_when_due(self) -> None:
+    def _is_save_due(self) -> bool:
         due = time.monotonic() - self._saved_at > self._checkpoint_seconds
-        if not due or not self._checkpoint_dir or self.profiling:
-            return
-        if self.rank != 0 or self._writer.start(self._state.snapshot()):
-            self._saved_at = time.monotonic()
+        may = bool(self._checkpoint_dir) and not self.profiling
+        return due and may and not self._writer.is_writing
 
-    def _finish(self) -> None:
+    def _save_when_due(self, *, asked: bool) -> None:
+        """Begin a checkpoint that rank 0 has asked for; all write if each has a part."""
+        if not asked:
+            return
+        self._saved_at = time.monotonic()
+        if self.rank == 0 or self._sharded is not None:
+            self._writer.start(self._state.snapshot(), waiting=self.rank != 0)
+
+    def _finish(self) -> bool:
+        """End training; False when a peer was lost, and the last steps are to be taken again."""
         self._loader.close()
         self._writer.close()
         for callback in self._callbacks:
             callback.on_fit_end(self)
-        self._session.finish()
+        if self._session.finish():
+            return True
+        self._ending = self._ended = False
+        self._after_entering()
+        return False
+
+
+def _first_words(error: RuntimeError) -> str:
+    words = str(error).partition(". This is typically")[0]
+    return (words.partition("] ")[2] or words or "no reason given").splitlines()[0]

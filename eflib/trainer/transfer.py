@@ -45,7 +45,7 @@ def exchange_standings(state: TrainingState, *, has_state: bool) -> list[Standin
         StateMismatchError: Two ranks disagree on the model; names the first difference.
     """
     own = torch.tensor([has_state, state.global_step, int(state.signature()[:15], 16)])
-    rows = _gather(own)
+    rows = gather_rows(own)
     if any(int(row[2]) != int(rows[0][2]) for row in rows):
         raise StateMismatchError(
             _first_difference(_gather_text("\n".join(state.description()))),
@@ -70,7 +70,7 @@ def send_state(state: TrainingState, standings: list[Standing]) -> int:
     rank = dist.get_rank()
     skeleton, tensors = state.capture()
     specs = "\n".join(_spec(tensor) for tensor in tensors)
-    header = _broadcast_text(f"{len(skeleton)}\n{skeleton}{specs}", source)
+    header = broadcast_text(f"{len(skeleton)}\n{skeleton}{specs}", source)
     length, _, rest = header.partition("\n")
     skeleton, lines = rest[: int(length)], rest[int(length) :]
     current = standings[rank].has_state and standings[rank].global_step == best.global_step
@@ -93,7 +93,7 @@ def compare_digests(state: TrainingState) -> int:
     own = digest(*state.capture())
     if not dist.is_initialized():
         return own
-    rows = [int(row[0]) for row in _gather(torch.tensor([own]))]
+    rows = [int(row[0]) for row in gather_rows(torch.tensor([own]))]
     if len(set(rows)) > 1:
         odd = [rank for rank, row in enumerate(rows) if row != rows[0]]
         raise StateMismatchError(
@@ -105,7 +105,8 @@ def compare_digests(state: TrainingState) -> int:
     return own
 
 
-def _gather(row: torch.Tensor) -> list[torch.Tensor]:
+def gather_rows(row: torch.Tensor) -> list[torch.Tensor]:
+    """Return the rows of all ranks, in order."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return [row]
     rows = [torch.empty_like(row) for _ in range(dist.get_world_size())]
@@ -115,10 +116,10 @@ def _gather(row: torch.Tensor) -> list[torch.Tensor]:
 
 def _gather_text(text: str) -> list[str]:
     data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-    sizes = [int(row[0]) for row in _gather(torch.tensor([data.numel()]))]
+    sizes = [int(row[0]) for row in gather_rows(torch.tensor([data.numel()]))]
     padded = torch.zeros(max(sizes), dtype=torch.uint8)
     padded[: data.numel()] = data
-    rows = _gather(padded)
+    rows = gather_rows(padded)
     return [bytes(row[:size].tolist()).decode() for row, size in zip(rows, sizes, strict=True)]
 
 
@@ -137,7 +138,8 @@ def _first_difference(texts: list[str]) -> str:
     return "the models of the ranks differ"
 
 
-def _broadcast_text(text: str, source: int) -> str:
+def broadcast_text(text: str, source: int) -> str:
+    """Return the text of one rank, on all."""
     data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
     size = torch.tensor([data.numel()])
     dist.broadcast(size, src=source)

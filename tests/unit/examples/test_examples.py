@@ -23,6 +23,10 @@ RUNS = {
         r"digits: 2 steps, accuracy \d\.\d{3} on held-out images",
     ),
     "fine_tune.py": ("--steps 2 --batch-size 4", rf"fine_tune: 2 steps, {LOSS}"),
+    "fsdp.py": (
+        "--steps 2 --batch-size 3 --checkpoints {tmp}",
+        rf"fsdp: 2 steps, {LOSS} per byte",
+    ),
     "image_folder.py": ("{tmp}/images --steps 2 --batch-size 4", rf"image_folder: 2 steps, {LOSS}"),
     "mixed_precision.py": (
         "--steps 2 --batch-size 5 --microbatch 2 --checkpoints {tmp}",

@@ -1,0 +1,410 @@
+"""State that no rank holds alone: ``parallel="fsdp"``.
+
+While a generation trains, each rank holds its rows of parameters and optimizer state. Before an
+orderly change the rows are gathered, tensor by tensor, in the host's memory of one rank that stays
+(in transit); in the next generation that rank sends them out, tensor by tensor, and each keeps its
+rows. When a rank is lost its rows are lost with it: all go on from the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import random
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+
+from eflib.errors import StateMismatchError, WorkerFailedError
+from eflib.trainer import checkpoint, fsdp
+from eflib.trainer.conductor import Conductor
+from eflib.trainer.digest import digest
+from eflib.trainer.state import Stateful, TrainingState
+from eflib.trainer.storage import Piece, read_into
+from eflib.trainer.transfer import (
+    broadcast_text,
+    choose_source,
+    exchange_standings,
+    gather_rows,
+)
+from eflib.trainer.tree import names, unflatten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eflib.store.messages import Generation
+
+_STATE = "parts/optimizer/state/"
+_LOST = "lost"
+
+
+class ShardedState(TrainingState):
+    """The training state of a model that FSDP2 shards.
+
+    Args:
+        model: Its parameters are sharded while there is more than one rank.
+        parts: As in ``TrainingState``; ``optimizer`` holds the model's parameters.
+        device: Where the model lives.
+        layers: Names of the submodules to shard each for itself; None for the usual ones.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        parts: dict[str, Stateful],
+        *,
+        device: torch.device,
+        layers: Sequence[str] | None,
+    ) -> None:
+        super().__init__(model, parts)
+        fsdp.check(model)
+        self._device = device
+        self._layers = fsdp.layers(model, layers)
+        optimizer: Any = parts["optimizer"]  # torch's, with its param_groups
+        self._optimizer = optimizer
+        known: dict[int, Any] = {id(one): name for name, one in model.named_parameters()}
+        self._held = [
+            [known.get(id(one), one) for one in group["params"]] for group in optimizer.param_groups
+        ]
+        self._mesh: DeviceMesh | None = None
+        self._rank, self._world_size = 0, 1
+        self._transit: tuple[str, list[torch.Tensor]] | None = None
+        self.is_fresh = True  # the values are those that the script made
+        self.is_held = False  # this rank has its part of the generation's state
+        self.token = 0
+
+    @property
+    def is_sharded(self) -> bool:
+        """True while each rank holds its rows."""
+        return self._mesh is not None
+
+    @property
+    def is_in_transit(self) -> bool:
+        """True on the rank that holds the whole state between two generations."""
+        return self._transit is not None
+
+    # Between two generations ---------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Keep the state as it stands, of a model that is not sharded, in the host's memory."""
+        skeleton, tensors = self.capture()
+        self._transit = (skeleton, [one.cpu() for one in tensors])
+        self._optimizer.state.clear()
+
+    def gather(self, holder: int) -> None:
+        """Bring all rows to one rank of the group at hand, and unwrap the model on all.
+
+        Raises:
+            RuntimeError: A peer is gone.
+        """
+        if not self.is_sharded:
+            self.hold()
+            return
+        skeleton, tensors = self.capture()
+        whole = [self._gather_tensor(one, holder) for one in tensors]
+        self.drop()
+        if self._rank == holder:
+            self._transit = (skeleton, [one for one in whole if one is not None])
+
+    def _gather_tensor(self, tensor: torch.Tensor, holder: int) -> torch.Tensor | None:
+        is_holder = self._rank == holder
+        local = fsdp.local_of(tensor)
+        if not isinstance(tensor, DTensor):
+            return local.cpu().clone() if is_holder else None
+        size = -(-tensor.shape[0] // self._world_size)
+        padded = torch.zeros((size, *tensor.shape[1:]), dtype=tensor.dtype)
+        padded[: len(local)] = local.cpu()
+        rows = [torch.empty_like(padded) for _ in range(self._world_size)] if is_holder else None
+        dist.gather(padded, rows, dst=holder)
+        return None if rows is None else torch.cat(rows)[: tensor.shape[0]]
+
+    def drop(self) -> None:
+        """Let this rank's rows go and unwrap the model; the group's connections close with it."""
+        self.is_held = False
+        if self._mesh is None:
+            return
+        self._optimizer.state.clear()
+        fsdp.unwrap(self._model)
+        fsdp.forget(self._mesh)
+        self._mesh = None
+        self._repoint()
+        gc.collect()  # graphs of a step that broke off hold the group
+
+    def settle(self) -> None:
+        """All ranks have their parts: forget what was in transit."""
+        self._transit = None
+        self.is_held = True
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Wrap the model for the group at hand; its values are still to come."""
+        self._rank, self._world_size, self.is_fresh = rank, world_size, False
+        if world_size == 1:
+            fsdp.materialise(self._model, self._device)
+            self._model.to(self._device)
+        else:
+            mesh = DeviceMesh.from_group(dist.group.WORLD, self._device.type)  # type: ignore[arg-type]
+            fsdp.wrap(self._model, self._layers, mesh, self._device)
+            self._mesh = mesh
+        self._repoint()
+
+    def _repoint(self) -> None:
+        """Give the optimizer the parameters that the model has now."""
+        now = dict(self._model.named_parameters())
+        for group, held in zip(self._optimizer.param_groups, self._held, strict=True):
+            group["params"] = [now[one] if isinstance(one, str) else one for one in held]
+
+    def send(self, source: int) -> int:
+        """Send the source's state to all, each keeps its rows; return the bytes that were sent."""
+        skeleton, tensors = self._transit or ("", [])
+        if self._world_size > 1:
+            specs = "\n".join(_spec(one) for one in tensors)
+            header = broadcast_text(f"{len(skeleton)}\n{skeleton}{specs}", source)
+            length, _, rest = header.partition("\n")
+            skeleton, lines = rest[: int(length)], rest[int(length) :].splitlines()
+        else:
+            lines = [_spec(one) for one in tensors]
+        kept, sent = [], 0
+        for place, (name, line) in enumerate(zip(names(skeleton), lines, strict=True)):
+            own = tensors[place] if self._rank == source else None
+            whole = self._pass_on(own, line, source)
+            kept.append(self._cut(name, whole))
+            sent += whole.numel() * whole.element_size()
+        self.restore(unflatten(skeleton, kept))
+        return sent if self._world_size > 1 else 0
+
+    def _pass_on(self, own: torch.Tensor | None, line: str, source: int) -> torch.Tensor:
+        dtype, _, shape = line.partition("|")
+        if own is None:
+            sizes = [int(size) for size in shape.split(",") if size]
+            own = torch.empty(sizes, dtype=getattr(torch, dtype))
+        elif self._world_size > 1:
+            own = own.cpu().contiguous()
+        if self._world_size > 1:
+            dist.broadcast(own, src=source)
+        return own
+
+    def _cut(self, name: str, whole: torch.Tensor) -> torch.Tensor:
+        if not self._has_rows(name, whole.shape) or self._mesh is None:
+            return whole
+        start, stop = fsdp.rows_of(whole.shape[0], self._rank, self._world_size)
+        local = whole[start:stop].to(self._device, copy=True)
+        return fsdp.as_dtensor(local, whole.shape, self._mesh)
+
+    def _has_rows(self, name: str, shape: torch.Size) -> bool:
+        """Tell whether ranks hold rows of a tensor, by its name: parameters and their moments."""
+        if not self.is_sharded:
+            return False
+        if name.startswith("model/"):
+            own = dict(self._model.named_parameters()).get(name.removeprefix("model/"))
+            return isinstance(own, DTensor)
+        if not name.startswith(_STATE):
+            return False
+        place = int(name.removeprefix(_STATE).partition("/")[0])
+        parameters = [one for group in self._optimizer.param_groups for one in group["params"]]
+        return isinstance(parameters[place], DTensor) and parameters[place].shape == shape
+
+    def _take(self, own: torch.Tensor, tensor: torch.Tensor) -> None:
+        super()._take(fsdp.local_of(own), fsdp.local_of(tensor))
+
+    # Checkpoints ---------------------------------------------------------------------------------
+
+    def snapshot(self) -> checkpoint.Snapshot:
+        """Return what this rank writes: its rows, and on rank 0 what all ranks hold alike."""
+        whole = super().snapshot()
+        if not self.is_sharded:
+            return whole
+        pieces = [one for piece in whole.pieces for one in self._own_pieces(piece)]
+        return replace(
+            whole,
+            pieces=pieces,
+            rank=self._rank,
+            num_writers=self._world_size,
+            token=self.token,
+        )
+
+    def _own_pieces(self, piece: Piece) -> list[Piece]:
+        if not isinstance(piece.tensor, DTensor):
+            return [piece] if self._rank == 0 else []
+        start, stop = fsdp.rows_of(piece.size[0], self._rank, self._world_size)
+        if start == stop:
+            return []
+        offsets = (start, *piece.offsets[1:])
+        return [replace(piece, tensor=fsdp.local_of(piece.tensor), offsets=offsets)]
+
+    def read(self, folder: Path) -> None:
+        """Take this rank's rows from a checkpoint, whatever number of ranks wrote it."""
+        manifest = checkpoint.read_manifest(folder)
+        skeleton = manifest["skeleton"]
+        targets = {name: self._target(name, manifest["tensors"][name]) for name in names(skeleton)}
+        read_into(folder, manifest, targets)
+        self.restore(unflatten(skeleton, [targets[name] for name in names(skeleton)]))
+
+    def _target(self, name: str, entry: dict[str, Any]) -> torch.Tensor:
+        shape, dtype = torch.Size(entry["size"]), getattr(torch, entry["dtype"])
+        if not self._has_rows(name, shape) or self._mesh is None:
+            return torch.empty(shape, dtype=dtype)
+        start, stop = fsdp.rows_of(shape[0], self._rank, self._world_size)
+        local = torch.empty((stop - start, *shape[1:]), dtype=dtype, device=self._device)
+        return fsdp.as_dtensor(local, shape, self._mesh)
+
+    def compare(self) -> int:
+        """Return a digest of the state; what ranks hold alike must be alike.
+
+        Raises:
+            StateMismatchError: It is not.
+        """
+        skeleton, tensors = self.capture()
+        common = digest(skeleton, [one for one in tensors if not isinstance(one, DTensor)])
+        rows = digest("", [fsdp.local_of(one) for one in tensors if isinstance(one, DTensor)])
+        seen = [(int(row[0]), int(row[1])) for row in gather_rows(torch.tensor([common, rows]))]
+        if any(other != common for other, _ in seen):
+            raise StateMismatchError(
+                f"ranks hold another state than rank 0 at step {self.global_step}",
+                detail="\n".join(f"rank {rank}: {one:016x}" for rank, (one, _) in enumerate(seen)),
+            )
+        whole = hashlib.blake2b(repr(seen).encode(), digest_size=8).digest()
+        return int.from_bytes(whole, "little") >> 1
+
+
+def _spec(tensor: torch.Tensor) -> str:
+    shape = ",".join(str(size) for size in tensor.shape)
+    return f"{str(tensor.dtype).removeprefix('torch.')}|{shape}"
+
+
+class ShardedConductor(Conductor):
+    """Takes a worker with a sharded state from one generation into the next."""
+
+    _state: ShardedState
+
+    def _before_leaving(self, following: Generation, parts: dict[str, float]) -> None:
+        """Gather the state on a rank that stays, while the old group still stands."""
+        begin = time.perf_counter()
+        current = self.generation
+        if current is None or not current.world_size:
+            return
+        holder = next(
+            (rank for rank, one in enumerate(current.members)
+             if following.rank_of(one.worker) is not None), None,
+        )  # fmt: skip
+        if holder is None or not self._state.is_held:
+            return  # nobody stays, or a peer was lost: a checkpoint brings the state along
+        is_lost = False
+        try:
+            self._state.gather(holder)
+        except RuntimeError:
+            is_lost = True
+        if is_lost:  # outside the handler: its frames hold the connections
+            self.abandon()
+        parts["gather"] = time.perf_counter() - begin
+
+    def abandon(self) -> None:
+        """Let all go that holds the group, and close it."""
+        self._state.drop()
+        super().abandon()
+        gc.collect()  # some of it goes in circles
+
+    def _share_state(self, parts: dict[str, float]) -> None:
+        begin = time.perf_counter()
+        state = self._state
+        state.drop()
+        standings = exchange_standings(state, has_state=state.is_in_transit)
+        source = choose_source(standings) if any(one.has_state for one in standings) else None
+        saved = self._saved() if source is None else ""
+        if saved == _LOST:
+            raise WorkerFailedError(
+                "a worker is gone and its part of the state with it, and there is no checkpoint",
+                hint="with parallel='fsdp' a checkpoint folder is needed to survive that",
+            )
+        if source is None and not saved:
+            source = 0
+            if self.rank == 0:
+                state.hold()
+        state.shard(self.rank, self.world_size)
+        if source is None:
+            state.read(Path(saved))
+        else:
+            self.sent_bytes = state.send(source)
+        state.token = int(gather_rows(torch.tensor([random.SystemRandom().getrandbits(31)]))[0][0])
+        self.digest = state.compare()
+        state.settle()
+        parts["state"] = time.perf_counter() - begin
+
+    def _saved(self) -> str:
+        """Return the checkpoint that rank 0 finds; "" for a fresh start, or that there is none."""
+        found = ""
+        if self.rank == 0:
+            folder = Path(self._checkpoint_dir) if self._checkpoint_dir else None
+            saved = None
+            if folder is not None:
+                checkpoint.clean(folder)
+                saved = checkpoint.newest(folder)
+            found = str(saved) if saved else "" if self._state.is_fresh else _LOST
+            if saved:
+                print(f"[eflib] goes on from {saved}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
+        if self.world_size == 1:
+            return found
+        return broadcast_text(f":{found}", 0).removeprefix(":")  # no text is sent as none
+
+
+class ShardedReducer:
+    """Gradients that FSDP2 has summed in the backward pass; the control numbers go by themselves.
+
+    Args:
+        model: The sharded model.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+        self._away: list[torch.Tensor | None] = []
+
+    def zero(self) -> None:
+        """Begin a step: there are no gradients."""
+        self._away = []
+        for parameter in self._model.parameters():
+            parameter.grad = None
+
+    def put_away(self) -> None:
+        """Between two backward passes: take the gradients out of the user's reach."""
+        self._away = [parameter.grad for parameter in self._model.parameters()]
+        for parameter in self._model.parameters():
+            parameter.grad = None
+
+    def take_up(self) -> None:
+        """Go on after ``put_away``, before the next backward pass."""
+        for parameter, grad in zip(self._model.parameters(), self._away, strict=True):
+            parameter.grad = grad
+
+    def arm(self, *, world_size: int) -> None:
+        """Do nothing: FSDP2 sends as it goes."""
+
+    def reduce(self, control: Sequence[float | torch.Tensor], *, world_size: int) -> list[float]:
+        """Sum the control numbers over all ranks.
+
+        Raises:
+            RuntimeError: A peer is gone.
+        """
+        numbers = torch.tensor([float(one) for one in control], dtype=torch.float64)
+        if world_size > 1:
+            dist.all_reduce(numbers)
+        return [float(one) for one in numbers]
+
+    def scale(self, factor: float) -> None:
+        """Multiply all gradients by a number, after the reduction."""
+        for parameter in self._model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+
+def is_peer_loss(error: BaseException | None) -> bool:
+    """Tell whether an error says that a member of the process group is gone."""
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("gloo" in text or "NCCL" in text)

@@ -1,0 +1,66 @@
+"""A training script with FSDP2: own model, own data, paced so that it can be watched."""
+
+import argparse
+import time
+
+import torch
+from torch import nn
+
+from eflib import ElasticTrainer
+from eflib.trainer.audit import SampleAudit
+
+
+class Paced(nn.Module):
+    """Take some time for each sample."""
+
+    def __init__(self, pace):
+        super().__init__()
+        self.pace = pace
+
+    def forward(self, inputs):
+        time.sleep(self.pace * len(inputs))
+        return inputs
+
+
+def make_model(pace):
+    torch.manual_seed(0)
+    return nn.Sequential(Paced(pace), nn.Linear(20, 33), nn.Tanh(), nn.Linear(33, 3))
+
+
+def samples():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1003, 20, generator=generator), torch.randn(1003, 3, generator=generator)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--seconds", type=float, default=300.0, help="between checkpoints")
+    parser.add_argument("--loop", action="store_true", help="a loop instead of fit()")
+    options = parser.parse_args()
+    model = make_model(pace=0.0008)
+    trainer = ElasticTrainer(
+        model,
+        torch.optim.Adam(model.parameters(), lr=1e-3),
+        torch.utils.data.TensorDataset(*samples()),
+        loss_fn=nn.functional.mse_loss,
+        global_batch_size=64,
+        max_microbatch_size=20,
+        max_steps=options.steps,
+        checkpoint_seconds=options.seconds,
+        parallel="fsdp",
+        callbacks=[SampleAudit(f"{options.out}/audit")],
+    )
+    if options.loop:
+        for inputs, targets in trainer:
+            trainer.step(nn.functional.mse_loss(model(inputs), targets))
+    else:
+        trainer.fit()
+    folder = trainer.save_checkpoint()  # all ranks: each has its part
+    if trainer.rank == 0:
+        print(f"saved in {folder}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
