@@ -31,11 +31,18 @@ _ADDED = ("_is_fsdp_managed_module", "_fsdp_use_orig_params")  # attributes of w
 
 
 def check(model: torch.nn.Module) -> None:
-    """Refuse parameters that FSDP2 cannot shard.
+    """Refuse what cannot be sharded.
 
     Raises:
-        UsageError: One has no dimension, or does not lie in order.
+        UsageError: A parameter has no dimension, or does not lie in order; a module is compiled.
     """
+    for name, module in model.named_modules():
+        compiled = "_orig_mod" in module._modules or module._compiled_call_impl is not None
+        if compiled:
+            raise UsageError(
+                f"parallel='fsdp': {name or 'the model'} is compiled",
+                hint="pass the model as it was before torch.compile",
+            )
     for name, parameter in model.named_parameters():
         if not parameter.dim() or not parameter.is_contiguous():
             what = "is a scalar" if not parameter.dim() else "is not contiguous"
@@ -121,6 +128,13 @@ def wrap(
         sharded = fully_shard(module, mesh=mesh)
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)
+
+
+def reshard(model: torch.nn.Module) -> None:
+    """Let gathered parameters go: a forward pass without a backward pass leaves some."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def materialise(module: torch.nn.Module, device: torch.device) -> None:

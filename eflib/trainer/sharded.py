@@ -210,6 +210,11 @@ class ShardedState(TrainingState):
         parameters = [one for group in self._optimizer.param_groups for one in group["params"]]
         return isinstance(parameters[place], DTensor) and parameters[place].shape == shape
 
+    def model_tensors(self) -> dict[str, torch.Tensor]:
+        """Return parameters, or this rank's rows of them, and buffers by name, each once."""
+        fsdp.reshard(self._model)
+        return super().model_tensors()
+
     def _take(self, own: torch.Tensor, tensor: torch.Tensor) -> None:
         super()._take(fsdp.local_of(own), fsdp.local_of(tensor))
 
@@ -362,23 +367,27 @@ class ShardedReducer:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._model = model
-        self._away: list[torch.Tensor | None] = []
+        self._away: list[tuple[torch.nn.Parameter, torch.Tensor | None]] = []
 
     def zero(self) -> None:
         """Begin a step: there are no gradients."""
         self._away = []
+        fsdp.reshard(self._model)
         for parameter in self._model.parameters():
             parameter.grad = None
 
     def put_away(self) -> None:
         """Between two backward passes: take the gradients out of the user's reach."""
-        self._away = [parameter.grad for parameter in self._model.parameters()]
-        for parameter in self._model.parameters():
+        self._away = [(parameter, parameter.grad) for parameter in self._model.parameters()]
+        for parameter, _ in self._away:
             parameter.grad = None
 
     def take_up(self) -> None:
-        """Go on after ``put_away``, before the next backward pass."""
-        for parameter, grad in zip(self._model.parameters(), self._away, strict=True):
+        """Go on after ``put_away``, before the next backward pass.
+
+        The model may hold gathered parameters now; gradients are of the rows.
+        """
+        for parameter, grad in self._away:
             parameter.grad = grad
 
     def arm(self, *, world_size: int) -> None:

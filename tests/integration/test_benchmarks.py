@@ -24,6 +24,7 @@ NUMBERS = {
     "overhead": {"small_ratio_2"},
     "rescale": {"pause_s_2_4", "pause_s_4_2"},
     "recovery": {"recovery_s"},
+    "checkpoint": {"bytes", "held_s", "write_s", "torch_save_s", "dcp_save_s"},
     "prediction": {"cost_s", "shipped_error"},
     "zoo": {"steps_per_s_resnet50", "steps_per_s_bert", "memory_bytes_bert"},
 }
@@ -31,6 +32,7 @@ KEYS = {
     "overhead": {"ratio_1", "ratio_2", "ratio_4", "deterministic_ratio_2"},
     "rescale": {"torchrun_s_2_4", "torchrun_s_4_2", "ratio", "parts_2_4", "parts_4_2"},
     "recovery": {"torchrun_s", "lost_steps"},
+    "checkpoint": {"ratio", "step_s", "step_beside_s", "device"},
     "prediction": {"error_paced", "margin_paced", "cost_share"},
     "zoo": {"device"},
 }

@@ -22,9 +22,21 @@ class Paced(nn.Module):
         return inputs
 
 
+class Net(nn.Module):
+    """A group of its own for each layer, and one of what is left."""
+
+    def __init__(self, pace):
+        super().__init__()
+        self.layers = nn.Sequential(Paced(pace), nn.Linear(20, 33), nn.Tanh(), nn.Linear(33, 8))
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        return self.out(self.layers(inputs))
+
+
 def make_model(pace):
     torch.manual_seed(0)
-    return nn.Sequential(Paced(pace), nn.Linear(20, 33), nn.Tanh(), nn.Linear(33, 3))
+    return Net(pace)
 
 
 def samples():

@@ -13,7 +13,7 @@ from eflib.trainer.conductor import LeftError
 from eflib.trainer.formation import GroupKeeper
 from eflib.trainer.membership import Membership
 from eflib.trainer.position import share
-from eflib.trainer.sharded import ShardedConductor, ShardedState
+from eflib.trainer.sharded import ShardedConductor, ShardedReducer, ShardedState
 
 WORKERS = ((0, 1), (0,), (0, 2), (0, 2, 3), (2, 0))  # the members of each generation
 SIZES = tuple(len(members) for members in WORKERS)
@@ -88,13 +88,25 @@ def train_step(parts, rank, world_size):
     model, optimizer, schedule, state = parts
     x, y = batch(state.global_step)
     low, high = share(BATCH, rank, world_size)
-    loss = torch.nn.functional.mse_loss(model(x[low:high]), y[low:high], reduction="sum") / BATCH
-    loss.backward()
+    reducer = ShardedReducer(model)
+    reducer.zero()
+    for part in range(2):
+        start, stop = (low + place for place in share(high - low, part, 2))
+        outputs = model(x[start:stop])
+        loss = torch.nn.functional.mse_loss(outputs, y[start:stop], reduction="sum") / BATCH
+        if part == 0:
+            loss.backward()
+            reducer.put_away()
+        else:
+            reducer.take_up()
+            loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
     optimizer.step()
     schedule.step()
     optimizer.zero_grad()
     state.global_step += 1
+    with torch.no_grad():
+        model(x)  # a look at the model, after which some of it is still gathered
 
 
 def whole(state, rank, world_size):

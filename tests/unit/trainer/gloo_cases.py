@@ -7,6 +7,7 @@ from unittest import mock
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from eflib.errors import StateMismatchError
@@ -133,6 +134,22 @@ class Normalised(torch.nn.Module):
         return self.last(torch.nn.functional.pad(x.flatten(1), (0, -4)))
 
 
+class Counted(torch.nn.Module):
+    """Counts the samples that it has seen; a layer in a list, one beside it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(3, 5)])
+        self.last = torch.nn.Linear(5, 1)
+        self.double()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        self.seen += len(x)
+        return self.last(torch.tanh(self.layers[0](x)))
+
+
 def plain_model():
     torch.manual_seed(0)
     layers = [torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)]
@@ -184,7 +201,22 @@ SYNCED = {
 TRAININGS |= SYNCED
 MODELS |= dict.fromkeys(SYNCED, Normalised)
 
-DATA = {"stream": lambda: Streamed(23), "stream, read ahead": lambda: Streamed(23)}
+SHARDED = {
+    "sharded": {"global_batch_size": 7, "max_microbatch_size": 2, "max_grad_norm": 0.01},
+    "sharded, a rank without samples": {"global_batch_size": 1},
+    "sharded, sum and count": {"global_batch_size": 7, "loss_fn": summed},
+    "sharded, one sample at the end": {
+        "global_batch_size": 11,
+        "max_microbatch_size": 4,
+        "epoch_end": "short",
+        "max_epochs": 2,
+    },
+}
+TRAININGS |= {name: settings | {"parallel": "fsdp"} for name, settings in SHARDED.items()}
+MODELS |= dict.fromkeys(SHARDED, Counted)
+
+STREAMS = ["stream", "stream, read ahead", "sharded, one sample at the end"]
+DATA = dict.fromkeys(STREAMS, lambda: Streamed(23))
 TRAININGS["stream"] = {"global_batch_size": 7}
 TRAININGS["stream, read ahead"] = {
     "global_batch_size": 7,
@@ -207,12 +239,18 @@ def train(name):
     with mock.patch.multiple(reduction, BUCKET_BYTES=size, FIRST_BUCKET_BYTES=size):
         run(trainer, name)
     return {
-        "weights": [one.detach().clone() for one in model.parameters()],
+        "weights": [whole(one) for one in model.parameters()],
         "buffers": [one.clone() for one in model.buffers()],
         "losses": recorder.losses,
         "samples": recorder.samples,
         "world": (trainer.rank, trainer.world_size),
     }
+
+
+def whole(parameter):
+    """Return a parameter, put together from the rows of all ranks if they have rows of it."""
+    own = parameter.detach()
+    return own.full_tensor() if isinstance(own, DTensor) else own.clone()
 
 
 def run(trainer, name):

@@ -131,6 +131,16 @@ def test_a_parameter_that_cannot_be_sharded_is_named():
         a_trainer(model, parallel="fsdp")
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_compiled_model_is_refused(in_place):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 1)).double()
+    compiled = torch.compile(model, backend="eager")
+    if in_place:
+        model.compile(backend="eager")
+    with pytest.raises(UsageError, match="the model is compiled"):
+        a_trainer(model if in_place else compiled, parallel="fsdp")
+
+
 def test_one_worker_trains_the_same_with_and_without(tmp_path):
     runs = []
     for parallel in ("ddp", "fsdp"):

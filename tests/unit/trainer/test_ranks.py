@@ -63,7 +63,9 @@ def of_all(ranks, case):
 @pytest.mark.parametrize("case", TRAININGS)
 def test_ranks_take_the_step_of_one_process_that_has_the_whole_batch(ranks, case):
     alone = gloo_cases.train(case)
-    tolerance = {"mixed dtypes": 2e-2, "sum and count": 1e-5}.get(case, 1e-10)
+    tolerance = {"mixed dtypes": 2e-2, "sum and count": 1e-5, "sharded, sum and count": 1e-5}.get(
+        case, 1e-10
+    )
     for rank, seen in enumerate(of_all(ranks, case)):
         assert seen["world"] == (rank, WORLD_SIZE)
         for one, other in zip(alone["weights"], seen["weights"], strict=True):
@@ -80,6 +82,14 @@ def test_synced_statistics_are_those_of_the_whole_batch_on_all_ranks(ranks, case
         for one, other in zip(alone["buffers"], seen["buffers"], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
     assert len({digest("", seen["buffers"]) for seen in of_all(ranks, case)}) == 1
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("case", gloo_cases.SHARDED)
+def test_passes_that_count_for_nothing_leave_no_trace_in_buffers(ranks, case):
+    seen = of_all(ranks, case)
+    num_samples = sum(len(step) for one in seen for step in one["samples"])
+    assert sum(int(one["buffers"][0]) for one in seen) == num_samples
 
 
 @pytest.mark.processes

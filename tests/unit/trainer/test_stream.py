@@ -36,9 +36,11 @@ def a_feed():
     """Return a maker of feeds; all are closed when the test ends."""
     made = []
 
-    def make(dataset, size=5, num_workers=0, world=(0, 1), max_size=None, **asked):
+    def make(dataset, size=5, num_workers=0, world=(0, 1), max_size=None, cut=None, **asked):
         source = Source(dataset, size, **asked)
-        feed = StreamLoader(source, Cut(max_size), collate_fn=as_read, num_workers=num_workers)
+        feed = StreamLoader(
+            source, cut or Cut(max_size), collate_fn=as_read, num_workers=num_workers
+        )
         feed.restart(0, None, *world)
         made.append(feed)
         return feed
@@ -181,6 +183,24 @@ def test_a_block_that_is_cut_anew_in_mid_step_has_its_samples(a_feed, num_worker
     assert got == [[(0, place)] for place in range(4)]
     feed.commit()
     assert take(feed, 1) == [[(0, place) for place in range(4, 8)]]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(
+    ("rank", "own", "padding"), [(0, [0, 1, 2], []), (1, [3, 4], [4]), (2, [], [0, 0, 0])]
+)
+def test_a_rank_with_fewer_passes_gets_its_last_one_again_or_the_first(
+    a_feed, num_workers, rank, own, padding
+):
+    cut = Cut(1, least=2, even=True, padded=True)
+    feed = a_feed(Numbers(), num_workers=num_workers, world=(rank, 3), cut=cut)
+    process = feed.begin(0) and feed._arriving
+    for wanted, blocks in ((own, feed.blocks(0)), (padding, feed.padding(0))):
+        first = [feed.fetch(block)[0] for block in blocks]
+        assert first == [(0, place) for place in wanted]
+    feed.commit()
+    assert feed.begin(1).start == 5
+    assert feed._arriving is process  # nothing was read in another way
 
 
 def test_more_than_one_process_is_refused():
