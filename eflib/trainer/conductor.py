@@ -42,6 +42,11 @@ class LeftError(Exception):
         self.generation = generation
 
 
+def _all_stayed(generation: Generation, following: Generation) -> bool:
+    workers = {one.worker for one in following.members}
+    return all(one.worker in workers for one in generation.members)
+
+
 class Conductor:
     """Enters generations; holds the current one.
 
@@ -118,7 +123,10 @@ class Conductor:
             else:
                 return parts
             self.abandon()  # outside the handler: its frames hold the connections
-            generation = self._membership.recover(generation, missing)
+            following = self._membership.recover(generation, missing)
+            if not _all_stayed(generation, following):
+                failures.clear()
+            generation = following
 
     def _workers_beside_rank_0(self, generation: Generation) -> frozenset[str]:
         """Return the members on the node whose agent is gone: its workers end with it."""

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from eflib.trainer import timeouts
+from eflib.trainer.interrupt import interrupted_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,13 +114,16 @@ class GroupKeeper:
             pause = min(pause * 1.5, _LONG_PAUSE)
         if superseded():
             raise SupersededError
-        dist.init_process_group(
-            self._backend,
-            store=PrefixStore("group", store),
-            rank=rank,
-            world_size=len(members),
-            timeout=timedelta(seconds=timeouts.CONNECT),
-        )
+        # An attempt that failed leaves this at 1; it is in the keys under which the members meet.
+        dist.distributed_c10d._world.group_count = 0
+        with interrupted_when(lambda: superseded() or bool(gone(members)), endpoint.port):
+            dist.init_process_group(
+                self._backend,
+                store=PrefixStore("group", store),
+                rank=rank,
+                world_size=len(members),
+                timeout=timedelta(seconds=timeouts.GROUP),
+            )
         self._set_timeout(timedelta(seconds=timeouts.COLLECTIVE))
 
     def _meet(self, endpoint: Endpoint) -> PrefixStore:
@@ -179,6 +183,7 @@ class GroupKeeper:
 
     def leave(self) -> None:
         """Leave the group; its connections close when it is dropped."""
+        self._meeting = None  # a member alone has nobody to tell, and its store may be gone
         if dist.is_initialized():
             self._parked.append(dist.group.WORLD)
             dist.destroy_process_group()

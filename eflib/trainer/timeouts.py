@@ -11,7 +11,10 @@ ADMISSION = 24 * 3600.0
 PRESENT = 30.0
 """A generation's members, for all to come to its start; then one without the missing follows."""
 CONNECT = 15.0
-"""A member, for the TCP store of rank 0's agent and the group's connections; then recovery."""
+"""A member, for the TCP store of rank 0's agent; then recovery."""
+GROUP = 10.0
+"""A member that is there with all others, for one of their addresses; five times as long for the
+connections. Then recovery, as at once when an exit is on record."""
 COLLECTIVE = 600.0
 """A rank, for one collective operation; then a peer counts as lost: recovery."""
 RECOVERY = 60.0

@@ -2,7 +2,8 @@
 
 1003 samples, batches of 64, three epochs. At least six changes of size and six ``kill -9`` come at
 moments that the seed chooses. Then no sample is lost or repeated among the committed steps, all
-ranks are equal bit by bit, and the numbers are those of a run that nobody disturbed.
+ranks are equal bit by bit, and the numbers are those of a run that nobody disturbed: to rounding,
+and with ``--deterministic`` to the bit.
 """
 
 import argparse
@@ -22,62 +23,108 @@ from tests.helpers.processes import wait_until
 
 EPOCHS = 3
 NUM_EVENTS = 6  # of each kind
-FAST, SLOW = 0.02, 0.6
-"""Seconds per step: slow while there are more events to come than steps would leave room for."""
+SIZES = (1, 2, 3, 4)
+NUM_STEPS = 48
+FAST, HELD = 0.1, 3.0
+"""Seconds per step: held back while an event takes more of the steps than it may."""
 SGD_BOUND = 1e-5
 ADAM_LOSS_BOUND = 1e-3
 
 
-def undisturbed(folder, optimizer):
+def undisturbed(folder, words):
     """Train the same under plain python; returns what it saved."""
     out = Path(folder) / "alone"
     out.mkdir()
-    words = ["--out", out, "--epochs", str(EPOCHS), "--optimizer", optimizer]
-    subprocess.run([sys.executable, SCRIPT, *words], check=True, timeout=LONG, capture_output=True)
+    command = [sys.executable, SCRIPT, "--out", out, *words]
+    subprocess.run(command, check=True, timeout=LONG, capture_output=True)
     return torch.load(out / "final.pt")
 
 
-def disturb(job, random, say):
-    """Change the job's size and kill its workers in turn, at random moments; returns how often."""
-    done = {"rescale": 0, "kill": 0}
-    for kind in random.permutation(["rescale", "kill"] * NUM_EVENTS):
-        steps = job.progress().get("global_step", 0)
-        job.set_pace(SLOW if steps > 4 + 3 * sum(done.values()) else SLOW / 2)
-        time.sleep(float(random.uniform(0.0, 0.4)))
-        newest = job.newest()
-        if kind == "rescale":
-            sizes = [size for size in (1, 2, 3, 4) if size != newest.world_size]
-            job.ask_for_size(int(random.choice(sizes)))
-        else:
-            victims = [one.worker for one in newest.members]
-            # One survivor keeps the state: there is no checkpoint here to go back to.
-            if len(victims) == 1:
-                job.ask_for_size(3)
-                job.wait_size(3)
-                newest = job.newest()
-                victims = [one.worker for one in newest.members]
-            job.signal(job.pid(victims[int(random.integers(len(victims)))]))
-        done[str(kind)] += 1
-        wait_until(
-            lambda number=newest.number: job.progress().get("generation", 0) > number,
-            f"a generation after {kind}",
-            LONG,
-        )
-        say(f"{kind} at step {steps}: {newest.world_size} -> {job.newest().world_size} workers")
-    job.set_pace(FAST)
-    return done
+def may_be_killed(job, newest):
+    """Return the members that do not hold the state alone: there is no checkpoint to go back to.
+
+    Who is new in a generation holds it for sure only after a step was committed in that.
+    """
+    workers = [one.worker for one in newest.members]
+    committed = job.generation(job.progress()["generation"])
+    holders = {one.worker for one in committed.members}.intersection(workers)
+    return [one for one in workers if holders - {one}]
 
 
-def audit(folder, seed, optimizer="sgd", say=print):
+class Disturbance:
+    """The events of one run, each within its part of the steps.
+
+    Attributes:
+        done: How often each kind of event came.
+    """
+
+    def __init__(self, job, random, say):
+        self.job, self.random, self.say = job, random, say
+        self.kinds = random.permutation(["rescale", "kill"] * NUM_EVENTS).tolist()
+        self.done = dict.fromkeys(self.kinds, 0)
+
+    def run(self):
+        for number, kind in enumerate(self.kinds):
+            self.limit = NUM_STEPS * (number + 1) // (len(self.kinds) + 2)
+            begin, newest = time.monotonic(), self.job.newest()
+            self.hold(newest.number)
+            time.sleep(float(self.random.uniform(0.0, 0.4)))
+            newest = self.rescale() if kind == "rescale" else self.kill()
+            self.wait(lambda after=newest: self.job.progress()["generation"] > after, newest, kind)
+            self.done[kind] += 1
+            step, size = self.job.progress()["global_step"], self.job.newest().world_size
+            seconds = time.monotonic() - begin
+            self.say(f"{kind} by step {step}: {size} workers, {seconds:.1f} s", flush=True)
+        self.job.set_pace(FAST)
+
+    def rescale(self):
+        """Ask for another size and wait until it is there; returns the generation before."""
+        newest = self.job.newest()
+        self.grow_to(int(self.random.choice([one for one in SIZES if one != newest.world_size])))
+        return newest.number
+
+    def kill(self):
+        """Kill a worker, in a change of size or not; returns the generation before."""
+        newest = self.job.newest()
+        victims = may_be_killed(self.job, newest)
+        if not victims:
+            self.grow_to(3)
+            newest = self.job.newest()
+            victims = may_be_killed(self.job, newest)
+        self.job.signal(self.job.pid(victims[int(self.random.integers(len(victims)))]))
+        return newest.number
+
+    def grow_to(self, size):
+        self.job.ask_for_size(size)
+        self.wait(lambda: self.job.has_size(size), self.job.newest().number, f"{size} workers")
+
+    def wait(self, holds, number, what):
+        def look():
+            self.hold(number)
+            return holds()
+
+        wait_until(look, what, LONG, poll=0.02)
+
+    def hold(self, number):
+        """Hold steps back that belong to later events, but not those of a switch."""
+        assert self.job.launched.poll() is None, self.job.cluster.output(self.job.launched)
+        may_go = self.job.progress()["global_step"] < self.limit
+        switches = self.job.newest().number > number
+        self.job.set_pace(FAST if may_go or switches else HELD)
+
+
+def audit(folder, seed, optimizer="sgd", *, deterministic=False, say=print):
     """Run once, check all, and return what was measured."""
     folder = Path(folder)
-    reference = undisturbed(folder, optimizer)
+    words = ["--epochs", str(EPOCHS), "--optimizer", optimizer]
+    words += ["--deterministic"] * deterministic
+    reference = undisturbed(folder, words)
     with living(folder / "cluster") as cluster:
         cluster.start(slots=4)
-        words = ("--epochs", EPOCHS, "--optimizer", optimizer)
-        job = DisturbedJob(cluster, folder, f"audit-{seed}", *words, pace=SLOW)
+        job = DisturbedJob(cluster, folder, f"audit-{seed}", *words, pace=HELD)
         wait_until(lambda: job.progress().get("world_size") == 4, "four workers", LONG)
-        done = disturb(job, np.random.default_rng(seed), say)
+        disturbance = Disturbance(job, np.random.default_rng(seed), say)
+        disturbance.run()
         status, last = job.wait_end()
         assert status == 0, f"{last}\n{job.logs()}"
         trail = job.trail()
@@ -90,14 +137,18 @@ def audit(folder, seed, optimizer="sgd", say=print):
     difference = max(float((one - other).abs().max()) for one, other in pairs)
     loss = abs(final["loss"] - reference["loss"]) / abs(reference["loss"])
     assert restarts == 0
-    if optimizer == "sgd":
+    if deterministic:
+        assert all(torch.equal(one, other) for one, other in pairs), difference
+        assert loss == 0.0, loss
+    elif optimizer == "sgd":
         assert difference <= SGD_BOUND, difference
     assert loss <= ADAM_LOSS_BOUND, loss
     return {
         "seed": seed,
         "optimizer": optimizer,
+        "deterministic": deterministic,
         "steps": num_steps,
-        **{f"{kind}s": times for kind, times in done.items()},
+        **{f"{kind}s": times for kind, times in disturbance.done.items()},
         "changes": len(rescales),
         "parameter_difference": difference,
         "relative_loss_difference": loss,
@@ -108,11 +159,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="printed; chosen if not given")
     parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
+    parser.add_argument("--deterministic", action="store_true")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int(time.time())
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(audit(folder, seed, options.optimizer)))
+        found = audit(folder, seed, options.optimizer, deterministic=options.deterministic)
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -119,16 +119,17 @@ class DisturbedJob:
             lambda: self.trail().first_commit_after(after), "a committed step", timeout, poll=0.02
         )
 
+    def has_size(self, size):
+        """Return the newest generation's number once it has a size and has committed a step."""
+        assert self.launched.poll() is None, self.cluster.output(self.launched)
+        newest, progress = self.newest(), self.progress()
+        same = newest and newest.number == progress.get("generation")
+        return same and newest.world_size == size and newest.number
+
     def wait_size(self, size, timeout=LONG):
-        """Wait until a generation of this size has committed a step; returns its number."""
-
-        def reached():
-            assert self.launched.poll() is None, self.cluster.output(self.launched)
-            newest, progress = self.newest(), self.progress()
-            same = newest and newest.number == progress.get("generation")
-            return same and newest.world_size == size and newest.number
-
-        return wait_until(reached, f"{size} workers of job {self.name}", timeout, poll=0.02)
+        """Wait for ``has_size``; returns what it does."""
+        what = f"{size} workers of job {self.name}"
+        return wait_until(lambda: self.has_size(size), what, timeout, poll=0.02)
 
     def wait_end(self, timeout=LONG):
         """Wait for the end of eflaunch; returns its exit status and its last line."""

@@ -34,6 +34,7 @@ parser.add_argument("--out", required=True)
 parser.add_argument("--steps", type=int)
 parser.add_argument("--epochs", type=int)
 parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
+parser.add_argument("--deterministic", action="store_true")
 parser.add_argument("--checkpoint-seconds", type=float, default=300.0)
 parser.add_argument("--step-seconds", type=float, default=300.0)
 parser.add_argument("--fail-at", type=int, default=-1, help="rank 0 raises at this step, always")
@@ -140,10 +141,17 @@ def fail_if_asked():
 
 
 def pace():
+    """Take the time that a step is to take; a test may change it meanwhile."""
+    begin = time.monotonic()
+    while (left := begin + seconds_per_step() - time.monotonic()) > 0:
+        time.sleep(min(left, 0.05))
+
+
+def seconds_per_step():
     try:
-        time.sleep(float((OUT / "pace").read_text()))
+        return float((OUT / "pace").read_text())
     except (OSError, ValueError):
-        return
+        return 0.0
 
 
 model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 3))
@@ -161,6 +169,7 @@ trainer = ElasticTrainer(
     max_steps=options.steps,
     max_epochs=options.epochs,
     callbacks=[trail],
+    deterministic=options.deterministic,
     checkpoint_seconds=options.checkpoint_seconds,
     step_seconds=options.step_seconds,
 )

@@ -1,0 +1,92 @@
+"""Ends the connecting of a process group early, when somebody is known not to come.
+
+A member that dies while gloo connects leaves the others waiting for five times the group's timeout.
+Nothing in torch ends that wait from outside, but the end of a connection does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eflib.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_DESCRIPTORS = Path("/proc/self/fd")
+_CHOSEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_POLL = 0.02  # seconds between two looks
+
+
+@contextmanager
+def interrupted_when(is_lost: Callable[[], bool], store_port: int = 0) -> Iterator[None]:
+    """End what the group waits for inside as soon as ``is_lost`` says so.
+
+    These are the connections to the store that it meets at, and those opened inside that can be
+    gloo's: they lead from or to a port that the system chose. What other threads open meanwhile
+    leads to a service's own port, and stays. A second attempt opens all of them anew.
+
+    Where the system does not list a process's descriptors nothing is done, and torch's bound holds.
+
+    Args:
+        is_lost: Called again and again on a thread of its own.
+        store_port: Where the store listens; 0 leaves connections from before alone.
+    """
+    before = set(_sockets())
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_POLL):
+            with suppress(StoreError):  # whoever asks next hears of it
+                if is_lost():
+                    break
+        else:
+            return
+        for descriptor in _sockets().values():
+            _shut_down(descriptor, lambda connection: connection.getpeername()[1] == store_port)
+        while not ended.wait(_POLL):  # more may be opened: one connection comes after another
+            for identity, descriptor in _sockets().items():
+                if identity not in before:
+                    _shut_down(descriptor, _may_be_gloos)
+
+    thread = threading.Thread(target=watch, name="eflib-interrupt", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _sockets() -> dict[int, int]:
+    """Return the descriptors of all sockets; keys are never used twice, descriptors are."""
+    found = {}
+    with suppress(OSError):
+        for entry in _DESCRIPTORS.iterdir():
+            with suppress(OSError):
+                status = os.fstat(int(entry.name))
+                if stat.S_ISSOCK(status.st_mode):
+                    found[status.st_ino] = int(entry.name)
+    return found
+
+
+def _may_be_gloos(connection: socket.socket) -> bool:
+    """Tell whether both ends have a port that the system chose: gloo listens at no other."""
+    first, last = (int(word) for word in _CHOSEN_PORTS.read_text().split())
+    return all(
+        first <= end[1] <= last for end in (connection.getsockname(), connection.getpeername())
+    )
+
+
+def _shut_down(descriptor: int, is_meant: Callable[[socket.socket], bool]) -> None:
+    """End a connection; a socket that listens stays, because gloo does not survive its end."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+        internet = connection.family in (socket.AF_INET, socket.AF_INET6)
+        if internet and is_meant(connection):  # one that listens has no peer: an OSError
+            connection.shutdown(socket.SHUT_RDWR)

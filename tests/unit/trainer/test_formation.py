@@ -1,0 +1,77 @@
+"""Groups with members that do not come: who waits for them, and for how long."""
+
+import sys
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed import PrefixStore, TCPStore
+
+from eflib.trainer import timeouts
+from eflib.trainer.formation import Endpoint, EndpointGoneError, GroupKeeper, MissingMembersError
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def server():
+    return TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
+
+
+@pytest.fixture
+def keeper():
+    made = GroupKeeper(torch.device("cpu"))
+    yield made
+    made.close()
+
+
+def form(keeper, server, prefix, members, gone=lambda _: []):
+    endpoint = Endpoint(HOST, server.port, prefix)
+    keeper.form(endpoint, members, 0, superseded=lambda: False, gone=gone)
+
+
+def test_a_member_that_ended_before_it_came_is_named(keeper, server):
+    with pytest.raises(MissingMembersError) as error:
+        form(keeper, server, "j/1", ["w0", "w1"], gone=lambda members: members)
+    assert error.value.workers == ["w1"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lists descriptors")
+def test_a_member_that_ends_after_it_came_holds_nobody_up(keeper, server):
+    """It said that it is there, and never connects."""
+    PrefixStore("j/2", server).set("present/1", "1")
+    begin = time.monotonic()
+    with pytest.raises(RuntimeError):
+        form(keeper, server, "j/2", ["w0", "w1"], gone=lambda _: ["w1"])
+    assert time.monotonic() - begin < timeouts.GROUP / 2
+    form(keeper, server, "j/3", ["w0"])
+    assert dist.get_world_size() == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lists descriptors")
+def test_after_an_attempt_that_failed_it_meets_those_who_had_none(keeper, server):
+    PrefixStore("j/2", server).set("present/1", "1")
+    with pytest.raises(RuntimeError):
+        form(keeper, server, "j/2", ["w0", "w1"], gone=lambda _: ["w1"])
+    form(keeper, server, "j/3", ["w0"])
+    after = dist.group.WORLD.group_name
+    keeper.abandon()
+    form(keeper, server, "j/4", ["w0"])
+    assert dist.group.WORLD.group_name == after
+
+
+def test_where_nobody_listens_is_told_at_once(keeper):
+    gone = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
+    port = gone.port
+    del gone
+    with pytest.raises(EndpointGoneError, match=str(port)):
+        keeper.connect(HOST, port)
+
+
+def test_after_leaving_there_is_nobody_to_tell(keeper, server):
+    form(keeper, server, "j/4", ["w0"])
+    keeper.leave()
+    keeper.say_done(0)
+    assert not PrefixStore("j/4", server).check(["done/0"])
+    assert keeper.not_done(["w0", "w1"]) == []
