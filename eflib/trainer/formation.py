@@ -116,7 +116,11 @@ class GroupKeeper:
             raise SupersededError
         # An attempt that failed leaves this at 1; it is in the keys under which the members meet.
         dist.distributed_c10d._world.group_count = 0
-        with interrupted_when(lambda: superseded() or bool(gone(members)), endpoint.port):
+        with interrupted_when(
+            lambda: superseded() or bool(gone(members)),
+            store_port=endpoint.port,
+            world_size=len(members),
+        ):
             dist.init_process_group(
                 self._backend,
                 store=PrefixStore("group", store),

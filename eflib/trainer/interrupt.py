@@ -1,7 +1,8 @@
 """Ends the connecting of a process group early, when somebody is known not to come.
 
 A member that dies while gloo connects leaves the others waiting for five times the group's timeout.
-Nothing in torch ends that wait from outside, but the end of a connection does.
+Nothing in torch ends that wait from outside, but the end of a connection does. Who waits to be
+called by the one that died has no connection yet: it is called by us, and then left.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +27,9 @@ _POLL = 0.02  # seconds between two looks
 
 
 @contextmanager
-def interrupted_when(is_lost: Callable[[], bool], store_port: int = 0) -> Iterator[None]:
+def interrupted_when(
+    is_lost: Callable[[], bool], *, store_port: int = 0, world_size: int = 0
+) -> Iterator[None]:
     """End what the group waits for inside as soon as ``is_lost`` says so.
 
     These are the connections to the store that it meets at, and those opened inside that can be
@@ -37,6 +41,7 @@ def interrupted_when(is_lost: Callable[[], bool], store_port: int = 0) -> Iterat
     Args:
         is_lost: Called again and again on a thread of its own.
         store_port: Where the store listens; 0 leaves connections from before alone.
+        world_size: How many members the group has, this one among them.
     """
     before = set(_sockets())
     ended = threading.Event()
@@ -50,10 +55,14 @@ def interrupted_when(is_lost: Callable[[], bool], store_port: int = 0) -> Iterat
             return
         for descriptor in _sockets().values():
             _shut_down(descriptor, lambda connection: connection.getpeername()[1] == store_port)
+        called: set[int] = set()
         while not ended.wait(_POLL):  # more may be opened: one connection comes after another
             for identity, descriptor in _sockets().items():
-                if identity not in before:
-                    _shut_down(descriptor, _may_be_gloos)
+                if identity in before:
+                    continue
+                _shut_down(descriptor, _may_be_gloos)
+                if identity not in called and _call(descriptor, world_size):
+                    called.add(identity)
 
     thread = threading.Thread(target=watch, name="eflib-interrupt", daemon=True)
     thread.start()
@@ -82,6 +91,21 @@ def _may_be_gloos(connection: socket.socket) -> bool:
     return all(
         first <= end[1] <= last for end in (connection.getsockname(), connection.getpeername())
     )
+
+
+def _call(descriptor: int, world_size: int) -> bool:
+    """Call where we listen as every other member would, and hang up; False if we do not listen.
+
+    A caller of gloo begins with the number of the connection: eight bytes, counted from zero.
+    """
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as listener:
+        internet = listener.family in (socket.AF_INET, socket.AF_INET6)
+        if internet and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            for number in range(world_size):
+                with socket.create_connection(listener.getsockname()[:2], timeout=1.0) as caller:
+                    caller.sendall(struct.pack("=q", number))
+            return True
+    return False
 
 
 def _shut_down(descriptor: int, is_meant: Callable[[socket.socket], bool]) -> None:

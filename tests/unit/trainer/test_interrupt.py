@@ -68,7 +68,7 @@ def test_what_was_opened_inside_ends_once_somebody_is_lost(net):
 def test_connections_of_before_stay_but_those_to_the_store(net):
     store = net.listen()
     kept, ended = net.connect(net.listen()), net.connect(store)
-    with interrupted_when(lambda: True, store.getsockname()[1]):
+    with interrupted_when(lambda: True, store_port=store.getsockname()[1]):
         assert ends(ended)
         assert not ends(kept, 0.1)
 
