@@ -24,8 +24,8 @@ from tests.helpers.processes import wait_until
 EPOCHS = 3
 NUM_EVENTS = 6  # of each kind
 SIZES = (1, 2, 3, 4)
-NUM_STEPS = 48
-FAST, HELD = 0.1, 3.0
+FIRST_STEPS, REST = 4, 44
+FAST, HELD = 0.1, 2.0
 """Seconds per step: held back while an event takes more of the steps than it may."""
 SGD_BOUND = 1e-5
 ADAM_LOSS_BOUND = 1e-3
@@ -46,7 +46,7 @@ def may_be_killed(job, newest):
     Who is new in a generation holds it for sure only after a step was committed in that.
     """
     workers = [one.worker for one in newest.members]
-    committed = job.generation(job.progress()["generation"])
+    committed = job.generation(job.committed()[0])
     holders = {one.worker for one in committed.members}.intersection(workers)
     return [one for one in workers if holders - {one}]
 
@@ -64,15 +64,17 @@ class Disturbance:
         self.done = dict.fromkeys(self.kinds, 0)
 
     def run(self):
+        self.limit = FIRST_STEPS
+        self.wait(lambda: self.job.has_size(max(SIZES)), "all workers")
         for number, kind in enumerate(self.kinds):
-            self.limit = NUM_STEPS * (number + 1) // (len(self.kinds) + 2)
-            begin, newest = time.monotonic(), self.job.newest()
-            self.hold(newest.number)
+            self.limit = FIRST_STEPS + REST * (number + 1) // (len(self.kinds) + 1)
+            begin = time.monotonic()
+            self.hold()
             time.sleep(float(self.random.uniform(0.0, 0.4)))
             newest = self.rescale() if kind == "rescale" else self.kill()
-            self.wait(lambda after=newest: self.job.progress()["generation"] > after, newest, kind)
+            self.wait(lambda after=newest: self.job.committed()[0] > after, kind)
             self.done[kind] += 1
-            step, size = self.job.progress()["global_step"], self.job.newest().world_size
+            step, size = self.job.committed()[1], self.job.newest().world_size
             seconds = time.monotonic() - begin
             self.say(f"{kind} by step {step}: {size} workers, {seconds:.1f} s", flush=True)
         self.job.set_pace(FAST)
@@ -96,21 +98,21 @@ class Disturbance:
 
     def grow_to(self, size):
         self.job.ask_for_size(size)
-        self.wait(lambda: self.job.has_size(size), self.job.newest().number, f"{size} workers")
+        self.wait(lambda: self.job.has_size(size), f"{size} workers")
 
-    def wait(self, holds, number, what):
+    def wait(self, holds, what):
         def look():
-            self.hold(number)
+            self.hold()
             return holds()
 
         wait_until(look, what, LONG, poll=0.02)
 
-    def hold(self, number):
+    def hold(self):
         """Hold steps back that belong to later events, but not those of a switch."""
         assert self.job.launched.poll() is None, self.job.cluster.output(self.job.launched)
-        may_go = self.job.progress()["global_step"] < self.limit
-        switches = self.job.newest().number > number
-        self.job.set_pace(FAST if may_go or switches else HELD)
+        newest = self.job.newest()
+        switches = newest is not None and newest.number > self.job.committed()[0]
+        self.job.set_pace(FAST, self.limit, FAST if switches else HELD)
 
 
 def audit(folder, seed, optimizer="sgd", *, deterministic=False, say=print):
@@ -122,7 +124,6 @@ def audit(folder, seed, optimizer="sgd", *, deterministic=False, say=print):
     with living(folder / "cluster") as cluster:
         cluster.start(slots=4)
         job = DisturbedJob(cluster, folder, f"audit-{seed}", *words, pace=HELD)
-        wait_until(lambda: job.progress().get("world_size") == 4, "four workers", LONG)
         disturbance = Disturbance(job, np.random.default_rng(seed), say)
         disturbance.run()
         status, last = job.wait_end()

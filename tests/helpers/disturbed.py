@@ -41,8 +41,10 @@ class DisturbedJob:
         found = cluster.wait_for(name, lambda status: status["job"], "to be submitted")
         self.job = found["job"]
 
-    def set_pace(self, seconds):
-        (self.out / "pace.new").write_text(str(seconds))
+    def set_pace(self, seconds, limit=0, held=None):
+        """Set the seconds per step; from step ``limit`` on they are ``held``."""
+        words = f"{seconds} {limit} {seconds if held is None else held}"
+        (self.out / "pace.new").write_text(words)
         (self.out / "pace.new").rename(self.out / "pace")
 
     # Who and where ---------------------------------------------------------------------------
@@ -76,6 +78,13 @@ class DisturbedJob:
     def progress(self):
         """Return what rank 0 said last, {} before it did."""
         return self.store.fetch(keys.job_progress(self.job)) or {}
+
+    def committed(self):
+        """Return the newest generation that committed a step, and how many steps there are."""
+        with suppress(OSError):
+            generation, steps = (self.out / "committed").read_text().split()
+            return int(generation), int(steps)
+        return 0, 0
 
     def status(self):
         return self.cluster.status(self.job)
@@ -122,8 +131,8 @@ class DisturbedJob:
     def has_size(self, size):
         """Return the newest generation's number once it has a size and has committed a step."""
         assert self.launched.poll() is None, self.cluster.output(self.launched)
-        newest, progress = self.newest(), self.progress()
-        same = newest and newest.number == progress.get("generation")
+        newest = self.newest()
+        same = newest and newest.number == self.committed()[0]
         return same and newest.world_size == size and newest.number
 
     def wait_size(self, size, timeout=LONG):

@@ -5,8 +5,9 @@ account holds for workers that are killed in between, too. Files in ``<out>``:
 
 - ``pids/<worker>``: written first of all;
 - ``trail/<pid>.jsonl``: the account, see ``tests/helpers/trail.py``;
+- ``committed``: the newest generation that committed a step, and how many steps there are;
 - ``faults/<pid>``: read at each step; a word in it says how to fail;
-- ``pace``: seconds per step; ``finish``: ends training.
+- ``pace``: seconds per step, a step, and seconds per step from that on; ``finish``: ends training.
 """
 
 import os
@@ -104,6 +105,9 @@ class Trail(Callback):
         # A step of which this rank hears late was committed in the generation before.
         generation = self.loaded_in[1] if self.loaded_in[0] == step else trainer.generation
         self.write(kind="committed", step=step, generation=generation, time=time.time())
+        if trainer.rank == 0:
+            (OUT / "committed.new").write_text(f"{trainer.generation} {trainer.global_step}")
+            (OUT / "committed.new").rename(OUT / "committed")
         if (OUT / "finish").exists():
             trainer.stop()
 
@@ -149,9 +153,10 @@ def pace():
 
 def seconds_per_step():
     try:
-        return float((OUT / "pace").read_text())
+        seconds, limit, held = (OUT / "pace").read_text().split()
     except (OSError, ValueError):
         return 0.0
+    return float(held if trainer.global_step >= int(limit) else seconds)
 
 
 model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 3))
