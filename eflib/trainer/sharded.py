@@ -13,17 +13,20 @@ import hashlib
 import random
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.distributed_c10d import _get_default_store
 from torch.distributed.tensor import DTensor
 
-from eflib.errors import StateMismatchError, WorkerFailedError
-from eflib.trainer import checkpoint, fsdp
+from eflib.errors import StateMismatchError, UsageError, WorkerFailedError
+from eflib.trainer import checkpoint, fsdp, timeouts
 from eflib.trainer.conductor import Conductor
 from eflib.trainer.digest import digest
 from eflib.trainer.state import Stateful, TrainingState
@@ -75,6 +78,7 @@ class ShardedState(TrainingState):
         ]
         self._mesh: DeviceMesh | None = None
         self._rank, self._world_size = 0, 1
+        self._num_met = 0  # how often all ranks met in this generation
         self._transit: tuple[str, list[torch.Tensor]] | None = None
         self.is_fresh = True  # the values are those that the script made
         self.is_held = False  # this rank has its part of the generation's state
@@ -145,6 +149,7 @@ class ShardedState(TrainingState):
     def shard(self, rank: int, world_size: int) -> None:
         """Wrap the model for the group at hand; its values are still to come."""
         self._rank, self._world_size, self.is_fresh = rank, world_size, False
+        self._num_met = 0
         if world_size == 1:
             fsdp.materialise(self._model, self._device)
             self._model.to(self._device)
@@ -217,6 +222,32 @@ class ShardedState(TrainingState):
 
     def _take(self, own: torch.Tensor, tensor: torch.Tensor) -> None:
         super()._take(fsdp.local_of(own), fsdp.local_of(tensor))
+
+    def meet(self) -> None:
+        """Wait until all ranks are here: a forward pass on one of them would never end.
+
+        Raises:
+            UsageError: Not all came, or the group is closed.
+        """
+        if not self.is_sharded:
+            return
+        if not dist.is_initialized():
+            raise UsageError(
+                "evaluate() after the end of training, with parallel='fsdp'",
+                hint="the workers have parted: save a checkpoint, and load it into a model",
+            )
+        self._num_met += 1
+        store = _get_default_store()
+        marks = [f"evaluate/{self._num_met}/{rank}" for rank in range(self._world_size)]
+        store.set(marks[self._rank], "1")
+        with suppress(RuntimeError):  # the bound passed
+            store.wait(marks, timedelta(seconds=timeouts.EVALUATE))
+        missing = [rank for rank, mark in enumerate(marks) if not store.check([mark])]
+        if missing:
+            raise UsageError(
+                f"evaluate() was called on rank {self._rank} and not on {missing}",
+                hint="with parallel='fsdp' no rank has the whole model: all must call it",
+            )
 
     # Checkpoints ---------------------------------------------------------------------------------
 

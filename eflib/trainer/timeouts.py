@@ -19,6 +19,8 @@ COLLECTIVE = 600.0
 """A rank, for one collective operation; then a peer counts as lost: recovery."""
 RECOVERY = 60.0
 """A survivor, for news of who was lost or a newer generation; then it ends with an error."""
+EVALUATE = 60.0
+"""A rank that evaluates a sharded model, for all others to do so too; then an error says so."""
 CHECKPOINT_PARTS = 300.0
 """Rank 0's writing thread, for the parts of the other ranks; then that checkpoint is given up."""
 CHECKPOINT_WRITE = 600.0

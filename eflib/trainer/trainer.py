@@ -223,7 +223,7 @@ class ElasticTrainer:
         self._block: Block | None = None
         self._awaiting = False
         self._again = False
-        self._is_fitting = False
+        self._can_mend = False  # a forward pass of fit() is under way
         self.loss = float("nan")
         self.batch_samples: list[tuple[int, int]] = []
         self._leaving = False
@@ -301,13 +301,14 @@ class ElasticTrainer:
         """
         if self._loss_fn is None:
             raise UsageError("fit() needs loss_fn", hint="pass loss_fn=..., or use the loop form")
-        self._is_fitting = True
         for batch in self:
             problem = ""
+            self._can_mend = True
             try:
                 loss = self._forward(batch)
             except RuntimeError as error:
                 problem = self._what_to_mend(error)
+            self._can_mend = False
             if problem:  # outside the handler: its frames hold memory and connections
                 self._take_again(problem)
             else:
@@ -404,7 +405,12 @@ class ElasticTrainer:
         No other rank takes part, so any rank may call it at any time; the model is in evaluation
         mode meanwhile and back in its own afterwards. With ``parallel="fsdp"`` no rank has the
         whole model: then all must call it, with data of the same size, between two steps.
+
+        Raises:
+            UsageError: The model is sharded, and not all ranks called it.
         """
+        if self._sharded is not None:
+            self._sharded.meet()
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         total = 0.0
@@ -537,12 +543,12 @@ class ElasticTrainer:
         return str(error).partition("\n")[0]
 
     def _guard(self, module: torch.nn.Module, args: object, output: object) -> None:
-        """Leave a loop of the script's own when its forward pass finds that a peer is gone.
+        """Leave when a forward pass of the script's own finds that a peer is gone.
 
-        Only ``fit`` can take a step again. The job starts anew from its checkpoint.
+        Only those of ``fit`` can be taken again. The job starts anew from its checkpoint.
         """
         del module, args, output
-        if not self._is_fitting and is_peer_loss(sys.exc_info()[1]):
+        if not self._can_mend and is_peer_loss(sys.exc_info()[1]):
             self._loader.close()
             self._writer.give_up()
             self._session.close()

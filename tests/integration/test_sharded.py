@@ -79,6 +79,20 @@ def test_1_2_4_2_in_memory_equals_an_undisturbed_run(four_slots, tmp_path):
     check_final(text, STEPS)
 
 
+def test_the_steps_since_the_checkpoint_are_taken_again_when_one_dies_after_the_last(
+    four_slots, tmp_path
+):
+    cluster = four_slots
+    job = start(cluster, tmp_path, "ended", "--die", tmp_path / "died", steps=30)
+    assert job.wait(timeout=LONG) == 0, cluster.output(job)
+    after = cluster.status("ended")
+    logs = "".join(log.read_text() for log in Path(after["log_dir"]).glob("*/*.log"))
+    assert (tmp_path / "died").exists()
+    assert [int(step) < 30 for step in re.findall(r"goes on from .*step-(\d+)", logs)] == [True]
+    assert "Traceback" not in logs
+    check_final(rank_0_log(after), 30)
+
+
 @pytest.mark.parametrize("form", ["fit", "loop"])
 def test_a_killed_worker_sends_all_back_to_the_newest_checkpoint(four_slots, tmp_path, form):
     cluster, name = four_slots, f"killed-{form}"

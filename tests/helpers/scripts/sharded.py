@@ -1,13 +1,17 @@
 """A training script with FSDP2: own model, own data, paced so that it can be watched."""
 
 import argparse
+import os
+import signal
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from eflib import ElasticTrainer
 from eflib.trainer.audit import SampleAudit
+from eflib.trainer.callback import Callback
 
 
 class Paced(nn.Module):
@@ -34,6 +38,18 @@ class Net(nn.Module):
         return self.out(self.layers(inputs))
 
 
+class Die(Callback):
+    """Kill rank 1 when it has taken the last step, once."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_fit_end(self, trainer):
+        if trainer.rank == 1 and not self.file.exists():
+            self.file.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def make_model(pace):
     torch.manual_seed(0)
     return Net(pace)
@@ -50,7 +66,9 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--seconds", type=float, default=300.0, help="between checkpoints")
     parser.add_argument("--loop", action="store_true", help="a loop instead of fit()")
+    parser.add_argument("--die", type=Path, help="die at the end; this file says that one did")
     options = parser.parse_args()
+    callbacks = [Die(options.die)] if options.die else []
     model = make_model(pace=0.0008)
     trainer = ElasticTrainer(
         model,
@@ -62,7 +80,7 @@ def main():
         max_steps=options.steps,
         checkpoint_seconds=options.seconds,
         parallel="fsdp",
-        callbacks=[SampleAudit(f"{options.out}/audit")],
+        callbacks=[SampleAudit(f"{options.out}/audit"), *callbacks],
     )
     if options.loop:
         for inputs, targets in trainer:

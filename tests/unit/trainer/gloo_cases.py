@@ -8,10 +8,11 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from eflib.errors import StateMismatchError
-from eflib.trainer import reduction
+from eflib.errors import StateMismatchError, UsageError
+from eflib.trainer import reduction, timeouts
 from eflib.trainer.digest import digest
 from eflib.trainer.state import TrainingState
 from eflib.trainer.transfer import compare_digests, exchange_standings, send_state
@@ -274,6 +275,18 @@ def stop_on_one_rank(rank):
     return trainer.global_step
 
 
+def evaluate_sharded(rank):
+    """Evaluate on both ranks, then on rank 1 alone."""
+    trainer = a_trainer(Counted(), parallel="fsdp", global_batch_size=6)
+    trainer.fit()
+    error = functional.mse_loss
+    seen = {"both": trainer.evaluate(Points(9), error, batch_size=4)}
+    if rank == 1:
+        with mock.patch.object(timeouts, "EVALUATE", 0.1):
+            seen["alone"] = refusal(lambda: trainer.evaluate(Points(9), error))
+    return seen
+
+
 def streams_that_differ(rank):
     """Rank 1's stream ends two samples early."""
     trainer = a_trainer(dataset=Streamed(22 - 2 * rank), max_epochs=1, epoch_end="short")
@@ -358,7 +371,7 @@ def linear_state(width=4, **layers):
 def refusal(act):
     try:
         act()
-    except StateMismatchError as error:
+    except (StateMismatchError, UsageError) as error:
         return error.render()
     return ""
 
@@ -383,6 +396,7 @@ def came_apart(rank):
 CASES = {
     **{name: (lambda rank, name=name: train(name)) for name in TRAININGS},
     "stop": stop_on_one_rank,
+    "evaluate sharded": evaluate_sharded,
     "streams that differ": streams_that_differ,
     "catch up": catch_up,
     "join": join,

@@ -152,6 +152,21 @@ def test_one_worker_trains_the_same_with_and_without(tmp_path):
     assert len(list(Path(tmp_path).glob("*/step-*"))) == 2
 
 
+@pytest.mark.parametrize("first", ["ddp", "fsdp"])
+def test_a_checkpoint_of_either_kind_is_read_by_the_other(tmp_path, first):
+    then = {"ddp": "fsdp", "fsdp": "ddp"}[first]
+    runs = []
+    for kinds in ((first, then), (first, first)):
+        for steps, parallel in zip((2, 4), kinds, strict=True):
+            trainer = a_trainer(
+                parallel=parallel, max_steps=steps, checkpoint_dir=tmp_path / "".join(kinds)
+            )
+            trainer.fit()
+            trainer.save_checkpoint()
+        runs.append([one.detach().clone() for one in trainer.model.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*runs, strict=True))
+
+
 def test_only_errors_of_the_group_say_that_a_peer_is_gone():
     gone = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:5] Connection closed")
     assert is_peer_loss(gone)

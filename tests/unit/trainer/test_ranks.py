@@ -122,6 +122,14 @@ def test_a_stop_on_one_rank_ends_all_after_the_same_step(ranks):
 
 
 @pytest.mark.processes
+def test_a_sharded_model_is_evaluated_by_all_ranks_or_not_at_all(ranks):
+    first, second = of_all(ranks, "evaluate sharded")
+    alone = gloo_cases.evaluate_sharded(rank=0)
+    assert first["both"] == second["both"] == pytest.approx(alone["both"], rel=1e-9)
+    assert "evaluate() was called on rank 1 and not on [0]" in second["alone"]
+
+
+@pytest.mark.processes
 def test_streams_that_differ_between_ranks_are_refused_on_all(ranks):
     for text, own in zip(of_all(ranks, "streams that differ"), (2, 0), strict=True):
         assert f"the ranks hold 1 samples of a step that has {own}" in text
