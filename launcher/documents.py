@@ -95,6 +95,18 @@ class Cluster:
                 found.append({**record, "workers": assignment.get("workers", [])})
         return found
 
+    def lost_nodes(self) -> list[str]:
+        """Return the nodes of this machine whose agents have gone without a farewell.
+
+        Their workers are gone as well. Of other machines only the coordinator hears.
+        """
+        here = socket.gethostname()
+        return [
+            str(one["node"])
+            for one in self.nodes()
+            if one.get("host") == here and not _lives(one.get("pid"))
+        ]
+
     def coordinator(self) -> Document | None:
         """Return the coordinator's record, or None if none runs as far as one can see from here.
 

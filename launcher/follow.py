@@ -45,6 +45,9 @@ class Source(Protocol):
     def coordinator(self) -> Status | None:
         """Return the coordinator's record, or None if none runs."""
 
+    def lost_nodes(self) -> list[str]:
+        """Return the nodes here whose agents have died."""
+
 
 @dataclass
 class Clock:
@@ -62,7 +65,7 @@ class Follower:
         source: Where its documents come from.
         job_id: Which one.
         screen: Where it is told of.
-        restart: Starts a coordinator; called when it has been away for a while.
+        restart: Starts a coordinator and an agent where none runs; called when one has gone.
         clock: Time.
     """
 
@@ -79,7 +82,10 @@ class Follower:
         self._job_id = job_id
         self._screen = screen
         self._clock = clock or Clock()
-        self._watch = _CoordinatorWatch(source, screen, restart, self._clock)
+        self._watches = (
+            _CoordinatorWatch(source, screen, restart, self._clock),
+            _AgentWatch(source, screen, restart, self._clock),
+        )
         self._log: RankLog | None = None
         self._num_rescales = 0
 
@@ -145,7 +151,8 @@ class Follower:
                     f"waited {FIRST_STATUS_SECONDS:g} s for the status of job {self._job_id!r}",
                     hint="ask again with: efctl status " + self._job_id,
                 )
-            self._watch.look(last)
+            for watch in self._watches:
+                watch.look(last)
             self._clock.sleep(POLL_SECONDS)
 
     def _pass_on(self, status: Status, *, is_last: bool) -> None:
@@ -197,6 +204,46 @@ class _CoordinatorWatch:
         if now - self._away_since > GIVE_UP_SECONDS:
             raise wording.unreachable(status, seconds=now - self._away_since)
         if now >= self._next_restart:
+            self._next_restart = now + RESTART_SECONDS
+            try:
+                self._restart()
+            except EflibError as cause:
+                self._screen.say(f"it cannot be started: {cause.problem}", style="yellow")
+
+
+class _AgentWatch:
+    """Sees whether this machine's agents have died, and has one that we started started again."""
+
+    def __init__(
+        self, source: Source, screen: Screen, restart: Callable[[], None], clock: Clock
+    ) -> None:
+        self._source = source
+        self._screen = screen
+        self._restart = restart
+        self._clock = clock
+        self._next_look = clock.monotonic() + LOOK_SECONDS
+        self._next_restart = 0.0
+        self._lost: list[str] = []
+
+    def look(self, status: Status) -> None:
+        now = self._clock.monotonic()
+        if now < self._next_look or wording.has_ended(status):
+            return
+        self._next_look = now + LOOK_SECONDS
+        lost = self._source.lost_nodes()
+        is_managed = (self._source.coordinator() or {}).get("managed", False)
+        for node in lost:
+            if node not in self._lost:
+                follows = "another is started" if is_managed else "start one with: efctl agent"
+                self._screen.say(
+                    f"the agent of node {node} has died, and its workers with it; {follows}",
+                    style="yellow",
+                )
+        for node in self._lost:
+            if node not in lost:
+                self._screen.say(f"an agent of node {node} runs again")
+        self._lost = lost
+        if lost and is_managed and now >= self._next_restart:
             self._next_restart = now + RESTART_SECONDS
             try:
                 self._restart()

@@ -8,8 +8,10 @@ descends from one that does, until none is left, and ends. It loads neither torc
 from __future__ import annotations
 
 import argparse
+import multiprocessing.util
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +49,8 @@ class Guardian:
                 return False
             self.close()
         command = [sys.executable, "-m", __name__, "--tag", self._tag, "--agent", str(os.getpid())]
+        # Made by now: multiprocessing puts the sockets of the agent's whole family there.
+        command += ["--temporary", multiprocessing.util.get_temp_dir()]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, env=_environment(), start_new_session=True
         )
@@ -84,6 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tag", required=True)
     parser.add_argument("--agent", type=int, required=True)
+    parser.add_argument("--temporary", help="a folder to delete when all have ended")
     options = parser.parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -93,6 +98,8 @@ def main(argv: list[str] | None = None) -> int:
         seconds=SWEEP_SECONDS,
         known=lambda: [process for process in known if _is_alive(process)],
     )
+    if options.temporary and not left:
+        shutil.rmtree(options.temporary, ignore_errors=True)
     if left:
         sys.stderr.write(f"eflib: processes {left} of a dead agent cannot be killed\n")
     return 1 if left else 0

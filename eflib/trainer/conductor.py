@@ -84,6 +84,11 @@ class Conductor:
         """Size of the current generation; 1 before there is one."""
         return self.generation.world_size if self.generation else 1
 
+    @property
+    def has_state(self) -> bool:
+        """Whether this worker holds the whole state: a joiner does from its first entry on."""
+        return self._has_state
+
     def enter(self, generation: Generation) -> dict[str, float]:
         """Leave the current generation and enter this one, or whichever supersedes it.
 

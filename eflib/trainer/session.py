@@ -74,6 +74,11 @@ class Session:
         return self._conductor.rank if entered and self._conductor else self._planned[0]
 
     @property
+    def has_state(self) -> bool:
+        """Whether this worker holds the whole state, which others may lack."""
+        return self._conductor is not None and self._conductor.has_state
+
+    @property
     def world_size(self) -> int:
         """Size of the current generation, or the planned one."""
         entered = self._conductor is not None and self._conductor.generation is not None

@@ -480,14 +480,17 @@ class ElasticTrainer:
             "least_share": self._least_share,
             **machine(self.device),
         }
-        self._session.open(
-            self._state,
-            announce,
-            self.device,
-            checkpoint_dir=self._checkpoint_dir,
-            is_leaving=lambda: self._leaving,
-            last_checkpoint=lambda: self._writer.last,
-        )
+        try:
+            self._session.open(
+                self._state,
+                announce,
+                self.device,
+                checkpoint_dir=self._checkpoint_dir,
+                is_leaving=lambda: self._leaving,
+                last_checkpoint=lambda: self._writer.last,
+            )
+        except LeftError as left:  # a newer generation is without this worker
+            self._leave(left.generation)
         self._after_entering()
 
     def _on_sigterm(self, signum: int, frame: object) -> None:
@@ -688,7 +691,7 @@ class ElasticTrainer:
     def _leave(self, generation: Generation) -> None:
         self._loader.close()
         nobody = generation.world_size == 0 and generation.action == PAUSE
-        if nobody and self._checkpoint_dir and not self.profiling:
+        if nobody and self._session.has_state and self._checkpoint_dir and not self.profiling:
             self.save_checkpoint()
             if self.rank == 0:
                 self._session.report_now()

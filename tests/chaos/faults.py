@@ -100,11 +100,11 @@ def preempt_worker(run):
 
 
 def kill_joiner_at_its_start(run):
-    """Let a new worker come, and kill it before it is ready."""
+    """Kill a worker of four, and the one that comes in its place before it is ready."""
+    run.job.ask_for_size(4)
+    run.job.wait_size(4)
     known = set(run.job.workers())
-    _change_size(run)
-    if not run.is_growing:
-        run.strike(_victim(run))  # its replacement is the joiner
+    run.strike(_victim(run))
     new = wait_until(lambda: set(run.job.workers()) - known, "a joiner", WINDOW, poll=0.002)
     time.sleep(float(run.random.uniform(0.0, 0.6)))
     for worker in new:
@@ -160,6 +160,7 @@ def kill_coordinator(run):
 
 def preempt_agent(run):
     """SIGTERM: its workers leave in order, the last one saves; another agent takes the node."""
+    run.agent_was_told_to_go = True
     run.cluster.agent.terminate()
     assert run.cluster.agent.wait(60) == 0, run.cluster.output(run.cluster.agent)
     return run.start_agent()
@@ -175,7 +176,6 @@ def kill_agent(run):
 def _change_size(run):
     size = run.job.newest().world_size
     wanted = int(run.random.choice([one for one in (1, 2, 3, 4) if one != size]))
-    run.is_growing = wanted > size
     run.job.ask_for_size(wanted)
 
 

@@ -8,6 +8,7 @@ step was committed within the stated bound of each fault; no process is left.
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -32,7 +33,6 @@ class Run:
         random: All chance comes from here.
         job: The job that suffers.
         struck: Workers that were killed, stopped or asked to fail.
-        is_growing: What the last change of size was.
         story: What was done, with the moment, the newest generation before, and the bound.
     """
 
@@ -42,8 +42,7 @@ class Run:
         self.job = DisturbedJob(cluster, folder, f"chaos-{seed}", "--checkpoint-seconds", 1)
         self.checkpoints = cluster.home / "jobs" / self.job.job / "checkpoints"
         self.struck = set()
-        self.is_growing = False
-        self.agent_was_killed = False
+        self.agent_was_killed = self.agent_was_told_to_go = False
         self.story = []
         self._say = say
         self.job.wait_size(SLOTS)
@@ -132,7 +131,10 @@ class Run:
         for key in self.job.store.list(keys.exits(self.job.job)):
             end, worker = self.job.store.fetch(key), keys.last_part(key)
             lost = self.agent_was_killed and end.get("exitcode") is None
-            fine = end.get("exitcode") in QUIET_EXITS or worker in self.struck or lost
+            # Asked to go before its script had come far enough to do so in order.
+            early = self.agent_was_told_to_go and end.get("exitcode") == -signal.SIGTERM
+            quiet = end.get("exitcode") in QUIET_EXITS
+            fine = quiet or worker in self.struck or lost or early
             assert fine, f"worker {worker} ended by itself: {end}\n{self.job.logs()}"
 
 

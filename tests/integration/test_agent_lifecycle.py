@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -73,11 +74,15 @@ def test_kill_9_of_the_agent_leaves_nothing_and_its_successor_runs_nobody_twice(
     pid_file = stage.folder / "daemon.pid"
     pids.append(int(wait_until(lambda: pid_file.exists() and pid_file.read_text(), "a daemon")))
     helpers = [agent.pool_pid(), guardian_of(agent)]
+    words = psutil.Process(helpers[1]).cmdline()
+    temporary = Path(words[words.index("--temporary") + 1])
+    assert list(temporary.iterdir())
 
     agent.process.kill()
     agent.process.wait()
 
     gone([*pids, *helpers])
+    assert not temporary.exists()
     assert stage.exit_of(first) is None
 
     second = stage.worker("second", "print('ran')")

@@ -102,3 +102,14 @@ def test_the_cluster_of_the_home_is_opened_and_its_key_made(tmp_path):
     cluster = open_cluster(None)
     assert cluster.jobs() == []
     assert (tmp_path / "home" / "cluster.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_node_whose_agent_died_is_lost_and_one_elsewhere_is_not_judged(cluster, signed):
+    here = socket.gethostname()
+    for node, host, pid in (
+        ("lives", here, os.getpid()),
+        ("died", here, 2**22 + 1),
+        ("far", "elsewhere", 2**22 + 1),
+    ):
+        signed.put(keys.node_record(node), {"node": node, "host": host, "pid": pid})
+    assert cluster.lost_nodes() == ["died"]

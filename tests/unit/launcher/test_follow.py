@@ -14,12 +14,17 @@ class Source:
     def __init__(self, *statuses):
         self.statuses = list(statuses)
         self.away = False
+        self.managed = True
+        self.lost = []
 
     def status(self, job_id):
         return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
 
     def coordinator(self):
-        return None if self.away else {"pid": 1}
+        return None if self.away else {"pid": 1, "managed": self.managed}
+
+    def lost_nodes(self):
+        return self.lost
 
 
 class FakeTime:
@@ -176,3 +181,47 @@ def test_a_coordinator_that_cannot_be_started_is_given_up_within_a_bound(make, a
         follower.until_ended()
     assert caught.value.problem.startswith("the coordinator has not run for 2m")
     assert "it cannot be started: no answer after 10 s" in follower.err()
+
+
+def test_an_agent_that_died_is_started_again(make, a_status, fake_time):
+    source = Source(a_status())
+    source.lost = ["n0"]
+    started = []
+
+    def restart():
+        started.append(fake_time.seconds)
+        source.lost = []
+
+    def act(seconds):
+        if seconds > 8:
+            source.statuses = [a_status(state="SUCCEEDED")]
+
+    fake_time.on_sleep = act
+    follower = make(source, restart=restart)
+    follower.until_ended()
+    assert len(started) == 1
+    told = [line for line in follower.err() if "agent" in line]
+    assert told == [
+        "the agent of node n0 has died, and its workers with it; another is started",
+        "an agent of node n0 runs again",
+    ]
+
+
+def test_an_agent_that_somebody_else_started_is_reported_and_left_to_them(
+    make, a_status, fake_time
+):
+    source = Source(a_status())
+    source.lost, source.managed = ["n0"], False
+    started = []
+
+    def act(seconds):
+        if seconds > 30:
+            source.statuses = [a_status(state="SUCCEEDED")]
+
+    fake_time.on_sleep = act
+    follower = make(source, restart=lambda: started.append(1))
+    follower.until_ended()
+    assert started == []
+    told = [line for line in follower.err() if "agent" in line]
+    gone = "the agent of node n0 has died, and its workers with it; "
+    assert told == [gone + "start one with: efctl agent"]

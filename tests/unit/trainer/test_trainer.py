@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from eflib import ElasticTrainer
-from eflib.errors import UsageError
+from eflib.errors import PreemptedError, UsageError
+from eflib.store.messages import Generation, Member
 from eflib.trainer.audit import SampleAudit, read_audit
 from eflib.trainer.callback import Callback
+from eflib.trainer.conductor import LeftError
 from eflib.trainer.position import DataPlan
 from tests.unit.trainer.builders import (
     Noisy,
@@ -427,3 +429,25 @@ def test_a_model_in_distributed_data_parallel_is_refused():
     with pytest.raises(UsageError, match="wrapped in DistributedDataParallel") as caught:
         ElasticTrainer(wrapped, None, [], global_batch_size=1, max_steps=1)
     assert "pass the plain model" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("action", "status"), [("train", 0), ("pause", PreemptedError.exit_status)]
+)
+def test_a_joiner_that_a_newer_generation_is_without_leaves_quietly_and_saves_nothing(
+    tmp_path, monkeypatch, action, status
+):
+    trainer = a_trainer(checkpoint_dir=str(tmp_path))
+    members = (Member("w1", "n0", 0),) if action == "train" else ()
+    newer = Generation(number=2, members=members, action=action, made_by="w1")
+
+    def without_us(*args, **kwargs):
+        raise LeftError(newer)
+
+    closed = []
+    monkeypatch.setattr(trainer._session, "open", without_us)
+    monkeypatch.setattr(trainer._session, "close", lambda: closed.append(True))
+    with pytest.raises(SystemExit) as end:
+        next(iter(trainer))
+    assert (end.value.code, closed) == (status, [True])
+    assert list(tmp_path.iterdir()) == []
