@@ -6,6 +6,7 @@ over ranks, in the forward pass of each layer and in its backward pass.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -99,7 +100,6 @@ class SyncedBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
     def _check_input_dim(self, input: torch.Tensor) -> None:  # noqa: A002 - torch's name
         self._check(self, input)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
         """Normalise over the samples of all ranks while these sum; else like the layer itself."""
         if not self.training or not self._rank_sum.is_open:
@@ -151,11 +151,18 @@ class SyncedBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
                     dist.all_reduce(buffer, dist.ReduceOp.MAX)
 
 
+@cache
+def _keep_from_compilation() -> None:
+    """A compiler must not see a sum over ranks. Not a decorator: that imports it for everybody."""
+    SyncedBatchNorm.forward = torch.compiler.disable(SyncedBatchNorm.forward)  # type: ignore[method-assign]
+
+
 def convert(model: torch.nn.Module) -> RankSum:
     """Put a synced layer in the place of each BatchNorm below a model; return what they sum with.
 
     Names, parameters and buffers stay: a state dict from before fits.
     """
+    _keep_from_compilation()
     rank_sum = RankSum()
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
