@@ -154,7 +154,7 @@ class SyncedBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
 @cache
 def _keep_from_compilation() -> None:
     """A compiler must not see a sum over ranks. Not a decorator: that imports it for everybody."""
-    SyncedBatchNorm.forward = torch.compiler.disable(SyncedBatchNorm.forward)  # type: ignore[method-assign]
+    SyncedBatchNorm.forward = torch.compiler.disable(SyncedBatchNorm.forward)  # type: ignore[method-assign,no-untyped-call]
 
 
 def convert(model: torch.nn.Module) -> RankSum:
