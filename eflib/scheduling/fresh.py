@@ -15,12 +15,13 @@ from eflib.scheduling.plan import (
     Planned,
     Row,
     Segment,
+    gpu_seconds,
     trim,
     walk,
     work_to_plan,
 )
 from eflib.scheduling.settings import SchedulerSettings
-from eflib.scheduling.share import fill, walk_counts
+from eflib.scheduling.share import ROUNDING, fill, walk_counts
 from eflib.scheduling.timeline import Timeline
 
 VERIFY_ROUNDS = 3
@@ -32,6 +33,11 @@ def promise_order(job: Job) -> tuple[float, float, int]:
     return (job.promise, job.request.submitted_at, job.order)
 
 
+def _fastest(job: Job, settings: SchedulerSettings) -> float:
+    """Return the seconds that a job's work takes at its highest speed."""
+    return work_to_plan(job, settings) / job.rates[-1] if job.rates else 0.0
+
+
 def fresh_plan(
     jobs: Sequence[Job],
     periods: Periods,
@@ -40,15 +46,13 @@ def fresh_plan(
     avoid: int = 0,
     keep: Mapping[str, float] | None = None,
 ) -> Plan | None:
-    """Plan all promised jobs anew; None if no order that was tried keeps every promise.
-
-    When a job does not fit it is moved to half its position, every third time to the front.
+    """Plan all promised jobs anew; None if no order that is tried keeps every promise.
 
     Args:
         jobs: All with a promise, a newcomer among them.
         periods: What is available when.
         now: Scheduler time in seconds.
-        settings: Costs, margins and how often to try.
+        settings: Costs and margins.
         avoid: Positions that somebody uses now; see ``place``.
         keep: Jobs by id that run, and until when they hold their smallest count at least.
     """
@@ -99,23 +103,48 @@ class _Planner:
                 self._free.reserve(now, self._keep[job.job_id], 1 << job.exponents[0])
 
     def plan(self) -> Plan | None:
-        """Try orders until all jobs fit, then place and verify."""
-        order = self._order
-        for attempt in range(self._settings.order_retries + 1):
-            rows, stuck = self._fill_all()
-            if stuck < 0:
-                return self._verified(rows)
-            to = 0 if attempt % 3 == 2 else stuck // 2
-            if to == stuck:
-                return None
-            order.insert(to, order.pop(stuck))
-        return None
+        """Fill in each order; the rows that take the fewest GPU-seconds are placed and verified."""
+        best: tuple[float, list[Job], dict[str, Row]] | None = None
+        for order in self._orders():
+            self._order = order
+            rows = self._fill_all()
+            if rows is not None:
+                taken = sum(map(gpu_seconds, rows.values()))
+                if best is None or taken < best[0] - ROUNDING:
+                    best = (taken, order, rows)
+        if best is None:
+            return None
+        _, self._order, rows = best
+        return self._verified(rows)
 
-    def _fill_all(self) -> tuple[dict[str, Row], int]:
-        """Fill in order; the second value is the place of the job that did not fit, or -1."""
+    def _orders(self) -> list[list[Job]]:
+        """Return the orders to fill in: by deadline, by time to spare, by share of time needed.
+
+        Who needs nearly all its time at full speed fits only where others are not yet; by deadline
+        it comes late if the deadline is far.
+        """
+        jobs = self._order
+        fastest = {job.job_id: _fastest(job, self._settings) for job in jobs}
+
+        def to_spare(job: Job) -> tuple[float, float, float, int]:
+            return (job.promise - fastest[job.job_id], *promise_order(job))
+
+        def share_needed(job: Job) -> tuple[float, float, float, int]:
+            window = max(job.promise - self._now, SAME_INSTANT)
+            return (-fastest[job.job_id] / window, *promise_order(job))
+
+        orders = [jobs]
+        for key in (to_spare, share_needed):
+            order = sorted(jobs, key=key)
+            if order not in orders:
+                orders.append(order)
+        return orders
+
+    def _fill_all(self) -> dict[str, Row] | None:
+        """Fill in order; None if a job does not fit."""
         settings, timeline = self._settings, self._free.copy()
         rows: dict[str, Row] = {}
-        for number, job in enumerate(self._order):
+        for job in self._order:
             left = work_to_plan(job, settings)
             reserve = self._reserve[job.job_id] * settings.rescale_cost
             row = None
@@ -129,13 +158,13 @@ class _Planner:
                 if row is not None:
                     break
             if row is None:
-                return rows, number
+                return None
             if row and row[0].start > self._now + SAME_INSTANT and until > self._now:
                 head = Segment(self._now, min(until, row[0].start), 0, 1 << job.exponents[0])
                 row = [head, *row]
             rows[job.job_id] = row
             timeline.reserve_row(row)
-        return rows, -1
+        return rows
 
     def placed(self, rows: Mapping[str, Row]) -> Plan | None:
         """Place rows and walk them; None if one ends late."""
@@ -164,9 +193,10 @@ class _Planner:
                 return None
             for job in failed:
                 self._reserve[job.job_id] += 1.0
-            rows, stuck = self._fill_all()
-            if stuck >= 0:
+            again = self._fill_all()
+            if again is None:
                 return None
+            rows = again
         return None
 
     def _moves(self, job: Job, row: Row) -> float:

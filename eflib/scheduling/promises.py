@@ -16,6 +16,7 @@ from eflib.scheduling.plan import (
     SAME_INSTANT,
     Plan,
     Planned,
+    Row,
     gpu_seconds,
     trim,
     walk,
@@ -57,8 +58,11 @@ def admit(book: Book, job: Job, deadline: float, *, calm: bool = False) -> Plan 
     """
     if deadline <= book.now:
         return None
+    alone = _alone(book, job, deadline)
+    if alone is None:
+        return None
     job.promise = deadline
-    plan = _any_plan(book, job)
+    plan = _any_plan(book, job, gpu_seconds(alone))
     if plan is not None and calm:
         plan = calmer(book, plan, job)
     job.promise = math.inf
@@ -134,9 +138,26 @@ def _kept_running(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
     return found
 
 
-def _any_plan(book: Book, job: Job) -> Plan | None:
-    """Return the plan that takes least, whoever has to move for it; None if none is found."""
-    plan, is_cheap = _beside(book, job)
+def _alone(book: Book, job: Job, deadline: float) -> Row | None:
+    """Return what a job would hold if nobody else had a promise; None if it would be late."""
+    settings, free = book.settings, Timeline(list(book.periods()))
+    left = work_to_plan(job, settings)
+    reserve = settings.forced_moves * settings.rescale_cost
+    row = fill(job, free, left=left, deadline=deadline, settings=settings, spare=reserve)
+    if row is None and reserve:
+        row = fill(job, free, left=left, deadline=deadline, settings=settings)
+    return row
+
+
+def _any_plan(book: Book, job: Job, least: float) -> Plan | None:
+    """Return the plan that takes least, whoever has to move for it; None if none is found.
+
+    Args:
+        book: The state.
+        job: The newcomer.
+        least: GPU-seconds that it would take alone.
+    """
+    plan, is_cheap = _beside(book, job, least)
     if is_cheap:
         return plan
     fresh = fresh_plan(
@@ -156,7 +177,7 @@ def _any_plan(book: Book, job: Job) -> Plan | None:
     return None if found is None else {job.job_id: found}
 
 
-def _beside(book: Book, job: Job) -> tuple[Plan | None, bool]:
+def _beside(book: Book, job: Job, least: float) -> tuple[Plan | None, bool]:
     """Return a plan that leaves all shares as they are, and whether the newcomer's is cheap."""
     settings, now, periods = book.settings, book.now, book.periods()
     plan: Plan = {}
@@ -175,17 +196,8 @@ def _beside(book: Book, job: Job) -> tuple[Plan | None, bool]:
     )
     if found is None:
         return None, False
-    alone = fill(
-        job,
-        Timeline(list(periods)),
-        left=work_to_plan(job, settings),
-        deadline=job.promise,
-        settings=settings,
-        spare=settings.forced_moves * settings.rescale_cost,
-    )
     plan[job.job_id] = found
-    most = CHEAP_ENOUGH * gpu_seconds(alone) if alone is not None else 0.0
-    return plan, gpu_seconds(found.row) <= most
+    return plan, gpu_seconds(found.row) <= CHEAP_ENOUGH * least
 
 
 def earliest_deadline(book: Book, job: Job) -> float | None:

@@ -19,7 +19,6 @@ class SchedulerSettings:
         hysteresis: A spare GPU is taken up only if the finish comes earlier by more than this many
             rescale costs.
         forced_moves: Rescale costs kept in reserve by each deadline job for moves others force.
-        order_retries: How often a fill that does not fit is tried in another order.
         quote_slack: Seconds added to the deadline that a refusal offers, so that a person who asks
             for it a moment later still gets it.
         quote_tries: How many re-plannings a refusal may spend to find an earlier offer.
@@ -36,7 +35,6 @@ class SchedulerSettings:
     safety_margin: float = 0.0
     hysteresis: float = 4.0
     forced_moves: float = 1.0
-    order_retries: int = 5
     quote_slack: float = 1e-3
     quote_tries: int = 10
     quotes: bool = True

@@ -29,7 +29,7 @@ class Timeline:
         max_exponent: Log2 of the largest block that there is at any time.
     """
 
-    __slots__ = ("_exponents", "_fits", "_free", "_num", "_times", "max_exponent")
+    __slots__ = ("_exponents", "_fits", "_free", "_lengths", "_num", "_times", "max_exponent")
 
     def __init__(self, periods: list[tuple[float, int]]) -> None:
         capacities = [capacity_by_exponent(available) for _, available in periods]
@@ -45,6 +45,7 @@ class Timeline:
         self._free = np.zeros((len(self._exponents), room), dtype=np.int32)
         self._free[:, : self._num] = [[c[e] for c in full] for e in self._exponents]
         self._fits = np.zeros(room, dtype=np.int16)
+        self._lengths = _bit_lengths(max(c[0] for c in full))
         self._refit(0, self._num)
 
     @classmethod
@@ -62,6 +63,7 @@ class Timeline:
         timeline._times = np.array(times)
         timeline._fits = np.array(fits, dtype=np.int16)
         timeline._free = (np.int32(1) << timeline._fits.astype(np.int32)[None, :]) >> 1
+        timeline._lengths = _bit_lengths(1 << timeline.max_exponent)
         return timeline
 
     def copy(self) -> Timeline:
@@ -73,7 +75,7 @@ class Timeline:
             self._num,
         )
         twin._times, twin._free = self._times.copy(), self._free.copy()
-        twin._fits = self._fits.copy()
+        twin._fits, twin._lengths = self._fits.copy(), self._lengths
         return twin
 
     @property
@@ -88,15 +90,14 @@ class Timeline:
 
     def _refit(self, first: int, last: int) -> None:
         """Work out anew which block fits in some columns."""
-        lengths = _bit_lengths(1 << (self.max_exponent + 2))
-        top = len(lengths) - 1
-        free = np.clip(self._free[0, first:last], 0, top)
+        lengths = self._lengths
+        free = self._free[0, first:last]
         if len(self._exponents) == 1:
             self._fits[first:last] = np.minimum(lengths[free], self.max_exponent + 1)
             return
         best = np.zeros(last - first, dtype=np.int16)
         for place, exponent in enumerate(self._exponents):
-            free = np.clip(np.minimum(free, self._free[place, first:last]), 0, top)
+            free = np.minimum(free, self._free[place, first:last])
             after = place + 1
             most = self._exponents[after] if after < len(self._exponents) else self.max_exponent + 1
             fits = np.minimum(lengths[free], most)
@@ -171,5 +172,5 @@ class Timeline:
 
 @lru_cache(maxsize=16)
 def _bit_lengths(most: int) -> NDArray[np.int16]:
-    """Return the bit length of each number up to ``most``."""
-    return np.array([n.bit_length() for n in range(most + 1)], dtype=np.int16)
+    """Return the bit length of each number up to ``most``; 0 for as many below zero, by index."""
+    return np.array([n.bit_length() for n in range(most + 1)] + [0] * (most + 1), dtype=np.int16)
