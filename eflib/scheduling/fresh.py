@@ -28,6 +28,10 @@ VERIFY_ROUNDS = 3
 """How often rows that end late are given more reserve before a plan is dropped."""
 
 
+COMPARED = 200
+"""Jobs up to which all orders are compared; with more the first that fits is taken, for time."""
+
+
 def promise_order(job: Job) -> tuple[float, float, int]:
     """Sort key of the fill: by deadline, then as submitted."""
     return (job.promise, job.request.submitted_at, job.order)
@@ -112,6 +116,8 @@ class _Planner:
                 taken = sum(map(gpu_seconds, rows.values()))
                 if best is None or taken < best[0] - ROUNDING:
                     best = (taken, order, rows)
+                if len(order) > COMPARED:
+                    break
         if best is None:
             return None
         _, self._order, rows = best
