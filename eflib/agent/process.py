@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from eflib.agent import lineage
+from eflib.agent import lineage, temporary
 from eflib.agent.guardian import Guardian
 from eflib.agent.ledger import Ledger
 from eflib.agent.order import Node
@@ -56,6 +56,7 @@ def run_agent(  # noqa: PLR0913 - the agent's whole configuration, all by name
     if slots is not None and slots < 1:
         raise UsageError(f"a node needs at least one slot, not {slots}")
     store = SignedStore(open_store(store_url), load_key(key_file))
+    temporary.shorten()
     tag = f"{node}-{uuid.uuid4().hex}"
     ledger = Ledger(home, node)
     guardian = Guardian(tag)

@@ -21,13 +21,13 @@ def test_the_last_step_of_the_tutorial_is_rescaled_and_in_time(four_slots, tmp_p
 
     job = four_slots.popen("eflaunch", *words, script)
     four_slots.wait_for("step5", lambda s: s["global_step"] > 5, "to train")
-    status, _, error = four_slots.run("efctl", "rescale", "step5", "2", "--wait")
+    status, _, error = four_slots.run("efctl", "rescale", "step5", "1", "--wait")
 
     assert status == 0, error
     assert job.wait(timeout=LONG) == 0, four_slots.output(job)
     ended = four_slots.status("step5")
     assert ended["ended"] <= ended["deadline"]
-    assert any(one["to"] == 2 for one in ended["rescales"])
+    assert any(one["to"] == 1 for one in ended["rescales"])
     assert "epoch 39, loss" in four_slots.output(job)
     assert (four_slots.folder / "digits.pt").is_file()
 
