@@ -99,20 +99,28 @@ class Occupancy:
             own: A row whose own positions do not count as taken.
             limit: What comes later, in seconds, is not looked at.
         """
-        first = max(bisect_right(self.times, start + SAME_INSTANT) - 1, 0)
-        segments = iter(own or ())
-        segment = next(segments, None)
-        last = len(self.times) if limit == math.inf else bisect_left(self.times, limit)
-        for column in range(first, last):
-            if self.free[column] & mask != mask:
-                blocked = mask & ~self.free[column]
-                time = self.times[column]
-                while segment is not None and segment.end <= time + SAME_INSTANT:
-                    segment = next(segments, None)
-                if segment is None or segment.start > time + SAME_INSTANT:
-                    return max(time, start)
-                if blocked & ~segment.mask:
-                    return max(time, start)
+        times, free = self.times, self.free
+        column = max(bisect_right(times, start + SAME_INSTANT) - 1, 0)
+        last = len(times) if limit == math.inf else bisect_left(times, limit)
+        # Stretches of the row in turn: within one, its positions do not count as taken.
+        for begin, end, held, _ in own or ():
+            if end <= times[min(column, last - 1)] + SAME_INSTANT:
+                continue
+            stop = min(bisect_left(times, begin - SAME_INSTANT, column, last), last)
+            for at in range(column, stop):
+                if free[at] & mask != mask:
+                    return max(times[at], start)
+            column = max(column, stop)
+            stop = bisect_left(times, end - SAME_INSTANT, column, last) if column < last else last
+            outside = mask & ~held
+            if outside:
+                for at in range(column, stop):
+                    if free[at] & outside != outside:
+                        return max(times[at], start)
+            column = max(column, stop)
+        for at in range(column, last):
+            if free[at] & mask != mask:
+                return max(times[at], start)
         return math.inf
 
     def swap_head(self, own: Row, mask: int, until: float) -> None:
@@ -126,17 +134,18 @@ class Occupancy:
             last = len(self.times) if until == math.inf else self.split(until)
             for column in range(first, min(stop, last)):
                 self.free[column] |= held
-        for column in range(last):
-            self.free[column] &= ~mask
+        rest = ~mask
+        self.free[:last] = [free & rest for free in self.free[:last]]
 
     def free_over(self, start: float, end: float) -> int:
         """Return the positions that are free all the time from ``start`` to ``end``."""
         first = max(bisect_right(self.times, start + SAME_INSTANT) - 1, 0)
+        last = bisect_left(self.times, end - SAME_INSTANT, first + 1)
         free = self.free[first]
-        for column in range(first + 1, len(self.times)):
-            if self.times[column] >= end - SAME_INSTANT:
+        for more in self.free[first + 1 : last]:
+            free &= more
+            if not free:
                 break
-            free &= self.free[column]
         return free
 
     def fits(self, until: float, largest: int) -> list[int]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from eflib.scheduling.blocks import best_fit, enclosing, is_block
+from eflib.scheduling.blocks import best_fit, enclosing, free_starts, is_block
 from eflib.scheduling.jobs import Job, Tier
 from eflib.scheduling.occupancy import Occupancy
 from eflib.scheduling.plan import (
@@ -41,6 +41,7 @@ class SpareGpus:
         self._occupancy = occupancy
         self._now = now
         self._settings = settings
+        self._seen, self._most = -1, -1  # log2 of the largest block that is free now
 
     def spread(self, promised: Sequence[Job], yielding: Sequence[Job]) -> None:
         """Start who waits, restore, then hand out by marginal return; changes the jobs' rows.
@@ -120,11 +121,7 @@ class SpareGpus:
         exponent = self._next_exponent(job)
         if exponent is None:
             return False
-        if not self._could_pay(job, exponent):
-            return False
-        occupancy = self._occupancy
-        usable = occupancy.free[0] | self._held_next(job)
-        if usable.bit_count() < 1 << exponent or not best_fit(usable, exponent, low=True):
+        if not self._has_room(job, exponent):
             return False
         for mask in self._candidates(job, exponent):
             until = self._free_until(job, mask)
@@ -135,6 +132,19 @@ class SpareGpus:
                 self._take(job, planned, mask, until)
                 return True
         return False
+
+    def _has_room(self, job: Job, exponent: int) -> bool:
+        """True if a block of a size is free now, what the job's row holds now included."""
+        free, held = self._occupancy.free[0], self._held_next(job)
+        if free != self._seen:
+            self._seen = free
+            levels = free_starts(free, max(free.bit_count().bit_length() - 1, 0))
+            self._most = max((e for e, starts in enumerate(levels) if starts), default=-1)
+        if exponent <= self._most:
+            return True
+        if is_block(held):  # a larger block with some of it has all of it
+            return enclosing(held, exponent) & ~(free | held) == 0
+        return bool(held) and bool(free_starts(free | held, exponent)[exponent])
 
     def _could_pay(self, job: Job, exponent: int) -> bool:
         """True unless the gain would be too small even if the GPUs stayed to the end."""
@@ -147,8 +157,8 @@ class SpareGpus:
         soonest = self._now + cost + work_to_plan(job, settings) / job.rate(1 << exponent)
         return soonest < job.finish - settings.hysteresis * settings.rescale_cost - SAME_INSTANT
 
-    def _candidates(self, job: Job, exponent: int) -> list[int]:
-        """Return blocks to try: around what the job holds, then the longest free, then any."""
+    def _candidates(self, job: Job, exponent: int) -> Iterator[int]:
+        """Yield blocks to try: around what the job holds, then the longest free, then any."""
         free = self._occupancy.free[0] | self._held_next(job)
         found = []
         for held in (self._held_next(job), job.mask):
@@ -156,15 +166,17 @@ class SpareGpus:
                 block = enclosing(held, exponent)
                 if block & ~free == 0 and block not in found:
                     found.append(block)
+                    yield block
         own = best_fit(free & job.mask, exponent, low=True)
         if own and own not in found:
             found.append(own)
+            yield own
         lasting = self._occupancy.free_over(self._now, job.finish)
         for choice in (lasting, free):
             block = best_fit(choice, exponent, low=True)
             if block and block not in found:
                 found.append(block)
-        return found
+                yield block
 
     def _with_head(self, job: Job, mask: int, until: float) -> Row:
         """Return the job's row with ``mask`` held from now until ``until``."""
@@ -218,7 +230,7 @@ class SpareGpus:
 
     def _push(self, queue: list[tuple[tuple[float, ...], int, Job]], job: Job) -> None:
         exponent = self._next_exponent(job)
-        if exponent is not None and job.left > 0:
+        if exponent is not None and job.left > 0 and self._could_pay(job, exponent):
             heapq.heappush(queue, (self._price(job, exponent), job.order, job))
 
     def _price(self, job: Job, exponent: int) -> tuple[float, ...]:
