@@ -1,5 +1,6 @@
 # make demo    two jobs with deadlines share four CPU slots, in about two minutes
-# make test    every test, those of real processes included
+# make test    the tests, those of real processes included, in less than ten minutes on two cores
+# make test-long   the tests that take a minute each: the whole demo, each benchmark, an audit
 # make check   linters, types, borders between the parts, and the quick tests
 # make docs    the documentation site, into site/; a warning fails it
 # make clean   remove what the others made
@@ -23,7 +24,7 @@ FAST := $(wildcard tests/unit tests/properties)
 # Processes under test get one thread each, or they crowd out one another on a small machine.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check lint fast-test slow-test docs clean help
+.PHONY: demo test test-long check lint fast-test slow-test docs clean help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -48,8 +49,11 @@ fast-test: $(READY)
 # Tests that hold a promise about wall time (marked "alone") have the machine to themselves. Pytest
 # says 5 where PYTEST_ARGS leave none of them.
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not alone" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not alone and not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "alone and not long" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+test-long: $(READY)
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 # The variable silences a notice of mkdocs-material about the time after mkdocs 1.
 docs: $(DOCS_READY)

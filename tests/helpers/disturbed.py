@@ -140,6 +140,20 @@ class DisturbedJob:
         what = f"{size} workers of job {self.name}"
         return wait_until(lambda: self.has_size(size), what, timeout, poll=0.02)
 
+    def had_size(self, size, after):
+        """Return the first later generation that had a size and was passed on or has committed."""
+        assert self.launched.poll() is None, self.cluster.output(self.launched)
+        for number in range(after + 1, self.committed()[0] + 1):
+            one = self.generation(number)
+            if one is not None and one.world_size == size:
+                return number
+        return None
+
+    def wait_had_size(self, size, after, timeout=LONG):
+        """Wait for ``had_size``: whoever was lost may be replaced before anybody looks."""
+        what = f"{size} workers of job {self.name} after generation {after}"
+        return wait_until(lambda: self.had_size(size, after), what, timeout, poll=0.02)
+
     def wait_end(self, timeout=LONG):
         """Wait for the end of eflaunch; returns its exit status and its last line."""
         status = self.launched.wait(timeout=timeout)

@@ -10,7 +10,13 @@ from tests.chaos.audit import NUM_EVENTS, audit
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize(("optimizer", "deterministic"), [("sgd", False), ("adam", True)])
+@pytest.mark.parametrize(
+    ("optimizer", "deterministic"),
+    [
+        ("sgd", False),
+        pytest.param("adam", True, marks=pytest.mark.long),
+    ],
+)
 def test_rescales_and_kills_at_random_moments_change_no_sample_and_no_number(
     tmp_path, optimizer, deterministic
 ):

@@ -12,7 +12,7 @@ from tests.helpers.processes import no_process_left
 
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(300),
     pytest.mark.usefixtures(no_process_left.__name__),
 ]

@@ -109,8 +109,7 @@ def users_of(folder):
 
 
 @pytest.mark.processes
-@pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.long
 @pytest.mark.timeout(480)
 def test_the_demo_shows_what_it_claims_and_leaves_nothing(temporary):
     demo = start(temporary)

@@ -50,10 +50,10 @@ def check_end(job):
 @pytest.mark.parametrize("word", ["raise", "oom"])
 def test_one_rank_raises_and_the_others_go_on(start, word):
     job = start()
-    before = job.members()
+    before, number = job.members(), job.newest().number
     moment = time.time()
     job.ask_to_fail(before[2][1], word)
-    three = job.wait_size(3)
+    three = job.wait_had_size(3, number)
     job.wait_size(4)
     job.wait_commit(moment)
     told = "asked to fail" if word == "raise" else "out of memory, as asked"
@@ -65,10 +65,10 @@ def test_one_rank_raises_and_the_others_go_on(start, word):
 
 def test_a_frozen_worker_is_noticed_and_left_behind(start):
     job = start()
-    before = job.members()
+    before, number = job.members(), job.newest().number
     moment = time.time()
     job.signal(before[1][1], signal.SIGSTOP)
-    three = job.wait_size(3, 40)
+    three = job.wait_had_size(3, number, 40)
     assert time.time() - moment < 20
     assert any("hung: gave no sign of life for 10 s" in line for line in job.told())
     trail = check_end(job)
@@ -77,9 +77,9 @@ def test_a_frozen_worker_is_noticed_and_left_behind(start):
 
 def test_a_worker_that_computes_for_too_long_is_noticed_and_left_behind(start):
     job = start("--step-seconds", 3)
-    before = job.members()
+    before, number = job.members(), job.newest().number
     job.ask_to_fail(before[3][1], "hang")
-    job.wait_size(3, 40)
+    job.wait_had_size(3, number, 40)
     assert any("hung: computed in one step for more than 3 s" in line for line in job.told())
     assert "one step has computed for" in job.logs()
     check_end(job)
@@ -110,16 +110,16 @@ def test_a_second_worker_dies_while_the_others_recover(start):
     while job.generation(number + 1) is None:
         time.sleep(0.001)
     job.signal(members[0][1])
-    job.wait_size(2)
+    job.wait_had_size(2, number)
     job.wait_size(4)
     check_end(job)
 
 
 def test_a_worker_that_is_asked_to_go_leaves_at_the_next_step_and_is_replaced(start):
     job = start(pace=0.2)
-    worker, pid = job.members()[1]
+    (worker, pid), number = job.members()[1], job.newest().number
     job.signal(pid, signal.SIGTERM)
-    job.wait_size(3)
+    job.wait_had_size(3, number)
     job.wait_size(4)
     trail = check_end(job)
     assert trail.lineage()[1] == 0
