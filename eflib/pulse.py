@@ -28,6 +28,7 @@ BEAT_SECONDS = 1.0
 _BEAT, _SINCE, _BOUND = range(3)  # each value is one aligned double: none is ever read half
 _LAYOUT = struct.Struct("3d")
 _WARNING = 0.9  # share of the step bound after which the worker shows where it is
+_AHEAD = 1.5 * BEAT_SECONDS  # but this long before the bound: it looks once a beat
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class Pulse:
         """Show where a step hangs while this process can still tell."""
         since, bound = self._values[_SINCE], self._values[_BOUND]
         spent = time.monotonic() - since
-        if not (since and bound and spent > _WARNING * bound) or since == self._warned:
+        enough = min(_WARNING * bound, max(bound - _AHEAD, bound / 2))
+        if not (since and bound and spent > enough) or since == self._warned:
             return
         self._warned = since
         sys.stderr.write(
