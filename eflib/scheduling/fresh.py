@@ -174,26 +174,14 @@ class _Planner:
 
     def placed(self, rows: Mapping[str, Row]) -> Plan | None:
         """Place rows and walk them; None if one ends late."""
-        wanted = [(j, rows[j.job_id], self._moves(j, rows[j.job_id])) for j in self._order]
-        placed = place(wanted, self._periods, self._now, self._avoid)
-        if placed is None:
-            return None
-        plan, failed = self._walk_all(placed)
-        if failed and self._settings.rescale_cost:
-            failed = self._stretch(failed, plan, placed)
+        plan, failed = self._place(rows)
         return None if failed else plan
 
     def _verified(self, rows: dict[str, Row]) -> Plan | None:
         """Place and walk; rows that fail get one more move in reserve, a few times."""
         for _ in range(VERIFY_ROUNDS):
-            wanted = [(j, rows[j.job_id], self._moves(j, rows[j.job_id])) for j in self._order]
-            placed = place(wanted, self._periods, self._now, self._avoid)
-            if placed is None:
-                return None
-            plan, failed = self._walk_all(placed)
-            if failed and self._settings.rescale_cost:
-                failed = self._stretch(failed, plan, placed)
-            if not failed:
+            plan, failed = self._place(rows)
+            if plan is None or not failed:
                 return plan
             if not self._settings.rescale_cost:
                 return None
@@ -204,6 +192,17 @@ class _Planner:
                 return None
             rows = again
         return None
+
+    def _place(self, rows: Mapping[str, Row]) -> tuple[Plan | None, list[Job]]:
+        """Place rows and walk them, stretching where it helps; the second holds who is late."""
+        wanted = [(j, rows[j.job_id], self._moves(j, rows[j.job_id])) for j in self._order]
+        placed = place(wanted, self._periods, self._now, self._avoid)
+        if placed is None:
+            return None, []
+        plan, failed = self._walk_all(placed)
+        if failed and self._settings.rescale_cost:
+            failed = self._stretch(failed, plan, placed)
+        return plan, failed
 
     def _moves(self, job: Job, row: Row) -> float:
         """Return how many moves that others force a row has time for."""

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from eflib.scheduling.blocks import best_fit, is_block
 from eflib.scheduling.book import Book
+from eflib.scheduling.fresh import promise_order
 from eflib.scheduling.gaps import in_gaps
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy
-from eflib.scheduling.plan import SAME_INSTANT, Plan, Planned, Row, Segment, work_to_plan
+from eflib.scheduling.plan import Plan, Planned, Segment, head_of, work_to_plan
 
 
 class Disturbance(NamedTuple):
@@ -65,11 +66,6 @@ def disturbance(book: Book, plan: Plan) -> Disturbance:
     return Disturbance(paused, moved)
 
 
-def head_of(row: Row, now: float) -> int:
-    """Return the positions that a row holds now."""
-    return row[0].mask if row and row[0].start <= now + SAME_INSTANT else 0
-
-
 def in_place(book: Book, newcomer: Job | None) -> Plan | None:
     """Return a plan in which each running job keeps its smallest constant share of its own block.
 
@@ -91,7 +87,7 @@ def in_place(book: Book, newcomer: Job | None) -> Plan | None:
     occupancy = Occupancy(book.periods(), (planned.row for planned in plan.values()))
     if occupancy.clash:
         return None
-    for job in sorted(others, key=lambda j: (j.promise, j.request.submitted_at, j.order)):
+    for job in sorted(others, key=promise_order):
         found = in_gaps(
             job,
             occupancy,

@@ -89,6 +89,11 @@ def trim(row: Row, *, now: float, end: float) -> Row:
     return kept
 
 
+def head_of(row: Row, now: float) -> int:
+    """Return the positions that a row holds now."""
+    return row[0].mask if row and row[0].start <= now + SAME_INSTANT else 0
+
+
 def gpu_seconds(row: Row) -> float:
     """Return the GPU time that a row takes, pauses included."""
     return sum((segment.end - segment.start) * segment.size for segment in row)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from eflib.scheduling.book import Book
 from eflib.scheduling.fresh import fresh_plan, placed_again, promise_order
 from eflib.scheduling.gaps import in_gaps, soonest_in_gaps
-from eflib.scheduling.gentle import disturbance, head_of, in_place
+from eflib.scheduling.gentle import disturbance, in_place
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy, Periods
 from eflib.scheduling.plan import (
@@ -18,6 +18,7 @@ from eflib.scheduling.plan import (
     Planned,
     Row,
     gpu_seconds,
+    head_of,
     trim,
     walk,
     work_to_plan,

@@ -19,7 +19,7 @@ from eflib.scheduling.commands import (
 )
 from eflib.scheduling.gaps import in_gaps
 from eflib.scheduling.jobs import Job, JobState, JobView, StoryEntry, Tier
-from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT
+from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT, head_of
 from eflib.scheduling.scaling import ScalingCurve
 from eflib.scheduling.settings import SchedulerSettings
 from eflib.scheduling.spare import SpareGpus
@@ -363,9 +363,7 @@ class Scheduler:
         book = self.book
         for job in book.jobs.values():
             if job.pinned is None:
-                row = job.row
-                mask = row[0].mask if row and row[0].start <= book.now + SAME_INSTANT else 0
-                job.hold(mask, now=book.now, settings=book.settings)
+                job.hold(head_of(job.row, book.now), now=book.now, settings=book.settings)
             if job.mask != job.told:
                 job.told = job.mask
                 gpus = book.cluster.gpus(job.mask)

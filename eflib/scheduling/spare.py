@@ -21,6 +21,7 @@ from eflib.scheduling.plan import (
     Planned,
     Row,
     Segment,
+    head_of,
     trim,
     walk,
     work_to_plan,
@@ -90,8 +91,7 @@ class SpareGpus:
 
     def _held_next(self, job: Job) -> int:
         """Return what the row gives the job now."""
-        row = job.row
-        return row[0].mask if row and row[0].start <= self._now + SAME_INSTANT else 0
+        return head_of(job.row, self._now)
 
     def _may_keep(self, job: Job) -> bool:
         """True if what the job holds is a block of a usable size."""

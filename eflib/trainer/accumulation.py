@@ -53,6 +53,7 @@ class Accumulation:
         self._reducer: GradientReducer | ShardReducer | ShardedReducer
         if sharded:
             self._reducer = ShardedReducer(model)
+            self._padded = BufferKeeper(model)
         elif num_shards is None:
             self._reducer = GradientReducer(parameters, num_control=num_control)
         else:
@@ -64,7 +65,6 @@ class Accumulation:
         self._firsts: tuple[Block, ...] = ()
         self._lasts: dict[Block, int] = {}  # the size of the shard that each ends
         self._world_size = 1
-        self._padded = BufferKeeper(model)
         self._num_taken = 0
         self.blocks: tuple[Block, ...] = ()
         self.turns: tuple[Block, ...] = ()
