@@ -170,8 +170,8 @@ class Follower:
         self._num_rescales = max(self._num_rescales, len(rescales))
 
 
-class _CoordinatorWatch:
-    """Sees whether the coordinator runs, and has it started again where nobody else does."""
+class _Watch:
+    """Looks every few seconds whether something runs, and can have it started again."""
 
     def __init__(
         self, source: Source, screen: Screen, restart: Callable[[], None], clock: Clock
@@ -181,14 +181,38 @@ class _CoordinatorWatch:
         self._restart = restart
         self._clock = clock
         self._next_look = clock.monotonic() + LOOK_SECONDS
-        self._away_since: float | None = None
         self._next_restart = 0.0
+
+    def _is_due(self, now: float) -> bool:
+        if now < self._next_look:
+            return False
+        self._next_look = now + LOOK_SECONDS
+        return True
+
+    def _start_again(self, now: float) -> None:
+        """Start it, unless that was tried a moment ago."""
+        if now < self._next_restart:
+            return
+        self._next_restart = now + RESTART_SECONDS
+        try:
+            self._restart()
+        except EflibError as cause:
+            self._screen.say(f"it cannot be started: {cause.problem}", style="yellow")
+
+
+class _CoordinatorWatch(_Watch):
+    """Sees whether the coordinator runs, and has it started again where nobody else does."""
+
+    def __init__(
+        self, source: Source, screen: Screen, restart: Callable[[], None], clock: Clock
+    ) -> None:
+        super().__init__(source, screen, restart, clock)
+        self._away_since: float | None = None
 
     def look(self, status: Status) -> None:
         now = self._clock.monotonic()
-        if now < self._next_look:
+        if not self._is_due(now):
             return
-        self._next_look = now + LOOK_SECONDS
         if self._source.coordinator() is not None:
             if self._away_since is not None:
                 self._screen.say("the coordinator runs again")
@@ -203,33 +227,22 @@ class _CoordinatorWatch:
             )
         if now - self._away_since > GIVE_UP_SECONDS:
             raise wording.unreachable(status, seconds=now - self._away_since)
-        if now >= self._next_restart:
-            self._next_restart = now + RESTART_SECONDS
-            try:
-                self._restart()
-            except EflibError as cause:
-                self._screen.say(f"it cannot be started: {cause.problem}", style="yellow")
+        self._start_again(now)
 
 
-class _AgentWatch:
+class _AgentWatch(_Watch):
     """Sees whether this machine's agents have died, and has one that we started started again."""
 
     def __init__(
         self, source: Source, screen: Screen, restart: Callable[[], None], clock: Clock
     ) -> None:
-        self._source = source
-        self._screen = screen
-        self._restart = restart
-        self._clock = clock
-        self._next_look = clock.monotonic() + LOOK_SECONDS
-        self._next_restart = 0.0
+        super().__init__(source, screen, restart, clock)
         self._lost: list[str] = []
 
     def look(self, status: Status) -> None:
         now = self._clock.monotonic()
-        if now < self._next_look or wording.has_ended(status):
+        if wording.has_ended(status) or not self._is_due(now):
             return
-        self._next_look = now + LOOK_SECONDS
         lost = self._source.lost_nodes()
         is_managed = (self._source.coordinator() or {}).get("managed", False)
         for node in lost:
@@ -243,9 +256,5 @@ class _AgentWatch:
             if node not in lost:
                 self._screen.say(f"an agent of node {node} runs again")
         self._lost = lost
-        if lost and is_managed and now >= self._next_restart:
-            self._next_restart = now + RESTART_SECONDS
-            try:
-                self._restart()
-            except EflibError as cause:
-                self._screen.say(f"it cannot be started: {cause.problem}", style="yellow")
+        if lost and is_managed:
+            self._start_again(now)
