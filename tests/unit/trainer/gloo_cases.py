@@ -1,12 +1,9 @@
 """What two ranks do together; run by the test's own process and by one that it starts."""
 
 import os
-from contextlib import contextmanager
-from datetime import timedelta
 from unittest import mock
 
 import torch
-import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -17,37 +14,17 @@ from eflib.trainer.digest import digest
 from eflib.trainer.state import TrainingState
 from eflib.trainer.transfer import compare_digests, exchange_standings, send_state
 from tests.unit.trainer.builders import Points, Recorder, a_trainer
+from tests.unit.trainer.ranks import rank_of
 from tests.unit.trainer.streams import Streamed
 
 WORLD_SIZE = 2
-
-
-@contextmanager
-def rank_of_two(rank, folder):
-    """Be a rank of a gloo group, with torchrun's environment."""
-    before = dict(os.environ)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD_SIZE)}
-    os.environ |= {"MASTER_ADDR": "unused", "MASTER_PORT": "0"}
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=WORLD_SIZE,
-        timeout=timedelta(seconds=90),
-    )
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def run_rank(rank, folder):
     """Run all cases; each rank leaves what it saw in a file."""
     torch.set_num_threads(1)
     seen = {}
-    with rank_of_two(rank, folder):
+    with rank_of(rank, WORLD_SIZE, folder):
         for name, case in CASES.items():
             seen[name] = case(rank)
     torch.save(seen, f"{folder}/rank-{rank}.pt")

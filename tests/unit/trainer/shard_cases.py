@@ -1,36 +1,11 @@
 """What 1, 2, 3 and 4 ranks do in deterministic mode; run by processes that a test starts."""
 
-import os
-from contextlib import contextmanager
-from datetime import timedelta
-
 import torch
-import torch.distributed as dist
 
 from tests.unit.trainer.builders import Points, a_trainer
+from tests.unit.trainer.ranks import rank_of
 
 WORLD_SIZES = (1, 2, 3, 4)
-
-
-@contextmanager
-def rank_of(rank, world_size, folder):
-    """Be a rank of a gloo group of this size, with torchrun's environment."""
-    before = dict(os.environ)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
-    os.environ |= {"MASTER_ADDR": "unused", "MASTER_PORT": "0"}
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting-{world_size}",
-        rank=rank,
-        world_size=world_size,
-        timeout=timedelta(seconds=90),
-    )
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def run_rank(rank, folder):

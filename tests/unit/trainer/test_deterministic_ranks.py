@@ -1,11 +1,10 @@
 """Deterministic mode over gloo: 1, 2, 3 and 4 ranks end with the same bits."""
 
-import multiprocessing
-
 import pytest
 import torch
 
 from tests.unit.trainer import shard_cases
+from tests.unit.trainer.ranks import run_ranks
 from tests.unit.trainer.shard_cases import MODELS, WORLD_SIZES
 
 pytestmark = pytest.mark.processes
@@ -15,23 +14,7 @@ pytestmark = pytest.mark.processes
 def worlds(tmp_path_factory):
     """Run all cases once; returns what each rank of each world saw."""
     folder = tmp_path_factory.mktemp("worlds")
-    context = multiprocessing.get_context("spawn")
-    others = [
-        context.Process(target=shard_cases.run_rank, args=(rank, str(folder)))
-        for rank in range(1, max(WORLD_SIZES))
-    ]
-    for other in others:
-        other.start()
-    num_threads = torch.get_num_threads()
-    try:
-        shard_cases.run_rank(0, str(folder))
-        for other in others:
-            other.join(90)
-    finally:
-        torch.set_num_threads(num_threads)
-        for other in others:
-            other.kill()
-            other.join()
+    run_ranks(shard_cases.run_rank, max(WORLD_SIZES), folder)
     return {
         world: [torch.load(folder / f"{world}-{rank}.pt") for rank in range(world)]
         for world in WORLD_SIZES

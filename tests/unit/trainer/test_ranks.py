@@ -1,7 +1,5 @@
 """Two ranks over gloo: the mean over the global batch, and equal state on all of them."""
 
-import multiprocessing
-
 import pytest
 import torch
 
@@ -10,6 +8,7 @@ from eflib.trainer.position import DataPlan
 from eflib.trainer.transfer import Standing, choose_source
 from tests.unit.trainer import gloo_cases
 from tests.unit.trainer.gloo_cases import TRAININGS, WORLD_SIZE
+from tests.unit.trainer.ranks import run_ranks
 
 
 def having(*steps):
@@ -35,23 +34,7 @@ def test_the_furthest_that_holds_a_state_is_the_source_and_the_first_of_equals(s
 def ranks(tmp_path_factory):
     """Run all cases once; returns what each rank saw."""
     folder = tmp_path_factory.mktemp("ranks")
-    context = multiprocessing.get_context("spawn")
-    others = [
-        context.Process(target=gloo_cases.run_rank, args=(rank, str(folder)))
-        for rank in range(1, WORLD_SIZE)
-    ]
-    for other in others:
-        other.start()
-    num_threads = torch.get_num_threads()
-    try:
-        gloo_cases.run_rank(0, str(folder))
-        for other in others:
-            other.join(90)
-    finally:
-        torch.set_num_threads(num_threads)
-        for other in others:
-            other.kill()
-            other.join()
+    run_ranks(gloo_cases.run_rank, WORLD_SIZE, folder)
     return [torch.load(folder / f"rank-{rank}.pt") for rank in range(WORLD_SIZE)]
 
 
