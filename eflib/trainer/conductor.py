@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eflib.errors import WorkerFailedError
+from eflib.store.messages import PAUSE
 from eflib.trainer import checkpoint
 from eflib.trainer.formation import (
     Endpoint,
@@ -22,6 +24,7 @@ from eflib.trainer.transfer import (
     choose_source,
     compare_digests,
     exchange_standings,
+    is_training_over,
     send_state,
 )
 
@@ -35,7 +38,7 @@ _SAME_FAILURE_LIMIT = 3  # so often the same error while nobody is lost is no ma
 
 
 class LeftError(Exception):
-    """The new generation does not name this worker: it leaves."""
+    """The generation that holds does not name this worker: it leaves."""
 
     def __init__(self, generation: Generation) -> None:
         super().__init__(f"generation {generation.number} is without this worker")
@@ -74,6 +77,7 @@ class Conductor:
         self._checkpoint_dir = checkpoint_dir
         self._has_state = False
         self._torn = False  # a transfer into this worker broke off
+        self._has_entered = False
         self.generation: Generation | None = None
         self.rank = 0
         self.digest = 0
@@ -96,7 +100,8 @@ class Conductor:
             Seconds by part: leave, form, state.
 
         Raises:
-            LeftError: The generation that holds is without this worker.
+            LeftError: The generation that holds is without this worker, or training was over
+                before this worker came.
             StateMismatchError: The ranks differ in model or state.
         """
         parts: dict[str, float] = {}
@@ -126,12 +131,22 @@ class Conductor:
                     raise
                 missing = frozenset()
             else:
+                self._has_entered = True
                 return parts
             self.abandon()  # outside the handler: its frames hold the connections
+            self._leave_if_too_late(generation)
             following = self._membership.recover(generation, missing)
             if not _all_stayed(generation, following):
                 failures.clear()
             generation = following
+
+    def _leave_if_too_late(self, generation: Generation) -> None:
+        """A newcomer does not begin anew where members have ended in order: training is over."""
+        workers = [one.worker for one in generation.members]
+        if not self._has_entered and self._membership.are_done(workers):
+            raise LeftError(
+                replace(generation, members=(), action=PAUSE, reason="training is over")
+            )
 
     def _workers_beside_rank_0(self, generation: Generation) -> frozenset[str]:
         """Return the members on the node whose agent is gone: its workers end with it."""
@@ -171,6 +186,7 @@ class Conductor:
         standings = exchange_standings(self._state, has_state=self._has_state)
         if not any(one.has_state for one in standings):
             standings = self._first_state(standings)
+        self._state.is_over = is_training_over(standings)
         best = standings[choose_source(standings)]
         own = standings[self.rank]
         if own.has_state and own.global_step == best.global_step:

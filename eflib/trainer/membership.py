@@ -17,7 +17,7 @@ from eflib.store.messages import Generation, Member, survivors
 from eflib.trainer import timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from eflib.store.signed import SignedStore
 
@@ -52,6 +52,11 @@ class Membership(ABC):
         """Return those of the given workers whose exit is on record."""
         del workers
         return []
+
+    def are_done(self, workers: Iterable[str]) -> bool:
+        """Tell whether one of these workers, members of the newest generation, ended in order."""
+        del workers
+        return False
 
     def propose(self, generation: Generation) -> bool:
         """Try to make ``generation`` the next one; False when another was first."""
@@ -190,12 +195,20 @@ class StoreMembership(Membership):
 
     def ended(self, workers: Iterable[str]) -> list[str]:
         """Return those of the given workers whose agents have put an exit on record."""
-        others = (worker for worker in workers if worker != self.worker)
-        return [
-            worker
-            for worker in others
-            if self._store.fetch(keys.worker_exit(self._job, worker)) is not None
-        ]
+        return [worker for worker, _ in self._exits(workers)]
+
+    def are_done(self, workers: Iterable[str]) -> bool:
+        """Tell whether one of them ended with status 0: no member does before training is over."""
+        return any(record.get("exitcode") == 0 for _, record in self._exits(workers))
+
+    def _exits(self, workers: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the other workers whose exit is on record, with the record."""
+        for worker in workers:
+            if worker == self.worker:
+                continue
+            record = self._store.fetch(keys.worker_exit(self._job, worker))
+            if record is not None:
+                yield worker, record
 
     def _propose_without(self, lost: Generation, dead: set[str] | frozenset[str]) -> None:
         alive = tuple(one for one in lost.members if one.worker not in dead)

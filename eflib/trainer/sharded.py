@@ -36,6 +36,7 @@ from eflib.trainer.transfer import (
     choose_source,
     exchange_standings,
     gather_rows,
+    is_training_over,
 )
 from eflib.trainer.tree import names, unflatten
 
@@ -351,6 +352,7 @@ class ShardedConductor(Conductor):
         state = self._state
         state.drop()
         standings = exchange_standings(state, has_state=state.is_in_transit)
+        state.is_over = is_training_over(standings)  # never where a checkpoint is gone back to
         source = choose_source(standings) if any(one.has_state for one in standings) else None
         saved = self._saved() if source is None else ""
         if saved == _LOST:

@@ -36,6 +36,7 @@ class TrainingState:
         self._parts = dict(parts)
         self.global_step = 0
         self.samples = 0
+        self.is_over = False  # training ended with this step: others are told, checkpoints not
 
     def register(self, name: str, obj: Stateful) -> None:
         """Add an object to what travels and is saved.

@@ -228,7 +228,6 @@ class ElasticTrainer:
         self.batch_samples: list[tuple[int, int]] = []
         self._leaving = False
         self._ending = False
-        self._ended = False
         self._epoch_at_hand: int | None = None
         self._saved_at = time.monotonic()
 
@@ -507,7 +506,7 @@ class ElasticTrainer:
 
     def _is_over(self) -> bool:
         at_end = self._last_step is not None and self._state.global_step >= self._last_step
-        return self._ended or at_end
+        return self._state.is_over or at_end
 
     def _is_epoch_over(self) -> bool:
         at_hand = self._epoch_at_hand
@@ -601,7 +600,7 @@ class ElasticTrainer:
             self._recover(failure)
             return
         if not self._work.step_size:  # the data has come to its end, on all ranks
-            self._ended = True
+            self._state.is_over = True
             return
         self._apply(totals)
         self._state.global_step += 1
@@ -613,7 +612,7 @@ class ElasticTrainer:
         self._loader.commit()
         self._session.step_done(self._state, self.loss, passes=len(self._work.turns))
         self._call_step_end()
-        self._ended = totals[ENDING] > 0 and not self.profiling
+        self._state.is_over = totals[ENDING] > 0 and not self.profiling
         self._save_when_due(asked=totals[SAVING] > 0)
         if totals[DECISION] > 0:
             self._follow(partial(self._session.switch, int(totals[DECISION])))
@@ -623,7 +622,7 @@ class ElasticTrainer:
 
     def _meet_end(self) -> None:
         """Where the data decides when it is over: look, and let all ranks agree."""
-        by_data = self._last_step is None and not self.profiling and not self._ended
+        by_data = self._last_step is None and not self.profiling and not self._state.is_over
         if by_data and not self._loader.begin(self._plan_step()).size:
             self._begin_step()
             self._commit()
@@ -725,7 +724,7 @@ class ElasticTrainer:
             callback.on_fit_end(self)
         if self._session.finish():
             return True
-        self._ending = self._ended = False
+        self._ending = False
         self._after_entering()
         return False
 

@@ -20,10 +20,17 @@ LARGE_BYTES = 1024 * 1024  # tensors from here on are sent in place, smaller one
 
 @dataclass(frozen=True)
 class Standing:
-    """What a rank brings into a generation: a state at a step, or none."""
+    """What a rank brings into a generation: a state at a step, or none.
+
+    Args:
+        has_state: Whether it holds a state.
+        global_step: The step at which that state is.
+        is_over: Whether training ended with that step.
+    """
 
     has_state: bool
     global_step: int
+    is_over: bool = False
 
 
 def choose_source(standings: list[Standing]) -> int:
@@ -44,14 +51,28 @@ def exchange_standings(state: TrainingState, *, has_state: bool) -> list[Standin
     Raises:
         StateMismatchError: Two ranks disagree on the model; names the first difference.
     """
-    own = torch.tensor([has_state, state.global_step, int(state.signature()[:15], 16)])
-    rows = gather_rows(own)
-    if any(int(row[2]) != int(rows[0][2]) for row in rows):
+    signature = int(state.signature()[:15], 16)
+    rows = gather_rows(torch.tensor([has_state, state.global_step, state.is_over, signature]))
+    if any(int(row[3]) != signature for row in rows):
         raise StateMismatchError(
             _first_difference(_gather_text("\n".join(state.description()))),
             hint="build the same model on every rank: sizes must not depend on rank or world size",
         )
-    return [Standing(bool(row[0]), int(row[1])) for row in rows]
+    return [Standing(bool(row[0]), int(row[1]), bool(row[2])) for row in rows]
+
+
+def is_training_over(standings: list[Standing]) -> bool:
+    """Tell whether training ended with the step that all ranks are going to hold.
+
+    Those that heard of the end tell it to those that did not: joiners, and ranks that lost a peer
+    in the last step.
+    """
+    best = standings[choose_source(standings)]
+    return any(one.is_over for one in standings if _is_at(one, best))
+
+
+def _is_at(one: Standing, best: Standing) -> bool:
+    return one.has_state and one.global_step == best.global_step
 
 
 def send_state(state: TrainingState, standings: list[Standing]) -> int:
@@ -63,9 +84,7 @@ def send_state(state: TrainingState, standings: list[Standing]) -> int:
     source = choose_source(standings)
     best = standings[source]
     world = len(standings)
-    if world == 1 or all(
-        one.has_state and one.global_step == best.global_step for one in standings
-    ):
+    if world == 1 or all(_is_at(one, best) for one in standings):
         return 0 if world == 1 else _broadcast_tensors(state.buffers(), source)
     rank = dist.get_rank()
     skeleton, tensors = state.capture()
@@ -73,7 +92,7 @@ def send_state(state: TrainingState, standings: list[Standing]) -> int:
     header = broadcast_text(f"{len(skeleton)}\n{skeleton}{specs}", source)
     length, _, rest = header.partition("\n")
     skeleton, lines = rest[: int(length)], rest[int(length) :]
-    current = standings[rank].has_state and standings[rank].global_step == best.global_step
+    current = _is_at(standings[rank], best)
     if not current:
         num_model = len(state.model_tensors())
         fresh = [_empty(line) for line in lines.splitlines()[num_model:]]

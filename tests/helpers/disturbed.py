@@ -96,7 +96,7 @@ class DisturbedJob:
     # What happens to it ----------------------------------------------------------------------
 
     def ask_to_fail(self, pid, word):
-        """Let a worker raise, run out of memory or hang in its next step."""
+        """Let a worker do in its next step what ``fail_if_asked`` in the script has a word for."""
         file = self.out / "faults" / str(pid)
         file.with_suffix(".new").write_text(word)
         file.with_suffix(".new").rename(file)

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tests.helpers.disturbed import DisturbedJob
+from tests.helpers.processes import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
@@ -125,6 +126,33 @@ def test_a_worker_that_is_asked_to_go_leaves_at_the_next_step_and_is_replaced(st
     assert trail.lineage()[1] == 0
     assert not any("killed" in line for line in job.told())
     assert worker not in trail.members[max(trail.members)].values()
+
+
+def test_a_worker_that_joins_after_the_last_step_ends_with_the_others(start):
+    job = start()
+    job.ask_for_size(3)
+    job.wait_size(3)
+    job.ask_to_fail(job.members()[0][1], "stop")
+    job.ask_for_size(4)
+    status, last = job.wait_end()
+    assert status == 0, f"{last}\n{job.logs()}"
+    trail = job.trail()
+    trail.check()
+    trail.check_ranks()
+    assert len(trail.ended) == 4
+
+
+def test_a_worker_that_comes_when_training_is_over_does_not_begin_anew(start):
+    job = start()
+    job.ask_for_size(3)
+    number = job.wait_size(3)
+    job.ask_to_fail(job.members()[0][1], "deaf")
+    job.ask_for_size(4)
+    what = f"a generation after {number} with 4 members"
+    wait_until(lambda: job.newest().number > number and job.newest().world_size == 4, what, 60)
+    trail = check_end(job)
+    assert len(trail.ended) == 3
+    assert trail.lineage()[1] == 0
 
 
 def test_the_same_error_three_times_ends_the_job_with_it(start):

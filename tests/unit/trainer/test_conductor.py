@@ -23,12 +23,16 @@ class Script(Membership):
         self.following = []
         self.newer = []
         self.asked = []
+        self.done = set()
 
     def join(self, announce):
         raise NotImplementedError
 
     def newest(self, after):
         return self.newer.pop(0) if self.newer else None
+
+    def are_done(self, workers):
+        return bool(self.done.intersection(workers))
 
     def recover(self, lost, missing=frozenset()):
         self.asked.append((lost.number, missing))
@@ -73,7 +77,7 @@ class Stage:
         monkeypatch.setattr(conductor, "send_state", self.send)
 
     def exchange(self, state, *, has_state):
-        return [Standing(has_state, state.global_step), *self.others]
+        return [Standing(has_state, state.global_step, state.is_over), *self.others]
 
     def send(self, state, standings):
         self.sent.append(standings)
@@ -175,6 +179,40 @@ def test_a_peer_that_dies_while_the_group_forms_is_recovered_from(stage):
     stage.conductor.enter(made(1, "w0", "w1"))
     assert [number for number, _ in stage.script.asked] == [1, 2]
     assert stage.conductor.generation.number == 3
+
+
+def test_a_newcomer_to_members_that_ended_in_order_leaves(stage):
+    stage.keeper.troubles = [MissingMembersError("late", ["w1"])]
+    stage.script.done = {"w1"}
+    with pytest.raises(LeftError) as caught:
+        stage.conductor.enter(made(1, "w0", "w1"))
+    assert caught.value.generation.reason == "training is over"
+    assert caught.value.generation.members == ()
+    assert stage.script.asked == []
+
+
+def test_a_member_of_before_goes_on_where_others_ended_in_order(stage):
+    stage.conductor.enter(made(1, "w0"))
+    stage.keeper.troubles = [MissingMembersError("late", ["w1"])]
+    stage.script.done, stage.script.following = {"w1"}, [made(3, "w0")]
+    stage.conductor.enter(made(2, "w0", "w1"))
+    assert stage.conductor.generation.number == 3
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "is_over"),
+    [
+        (Standing(True, 4), Standing(True, 4, is_over=True), True),
+        (Standing(True, 3), Standing(True, 4, is_over=True), True),
+        (Standing(True, 4), Standing(True, 3, is_over=True), False),
+        (Standing(True, 4), Standing(False, 4, is_over=True), False),
+    ],
+)
+def test_the_end_of_training_is_told_to_who_has_not_heard_of_it(stage, own, other, is_over):
+    stage.conductor.enter(made(1, "w0"))
+    stage.state.global_step, stage.others = own.global_step, [other]
+    stage.conductor.enter(made(2, "w0", "w1"))
+    assert stage.state.is_over == is_over
 
 
 def test_a_world_of_fixed_size_does_not_recover(stage):

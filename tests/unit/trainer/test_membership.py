@@ -54,8 +54,8 @@ def put(store, generation):
     store.put(keys.generation("a", generation.number), generation.to_message())
 
 
-def record_exit(store, worker):
-    store.put(keys.worker_exit("a", worker), {"exitcode": None, "signal": "SIGKILL"})
+def record_exit(store, worker, exitcode=None):
+    store.put(keys.worker_exit("a", worker), {"exitcode": exitcode, "signal": None})
 
 
 def test_a_joiner_says_that_it_is_ready_and_enters_the_generation_that_names_it(store, clock):
@@ -193,3 +193,12 @@ def test_a_world_of_fixed_size_has_one_generation_and_no_way_on():
     with pytest.raises(WorkerFailedError, match="a peer of rank 1 is gone") as caught:
         membership.recover(generation)
     assert "eflaunch can" in caught.value.hint
+
+
+@pytest.mark.parametrize(("exitcode", "is_done"), [(0, True), (4, False), (-9, False)])
+def test_only_who_ended_with_status_0_is_done(store, exitcode, is_done):
+    membership = member_of(store, "w0")
+    assert not membership.are_done(["w0", "w1"])
+    record_exit(store, "w1", exitcode)
+    assert membership.are_done(["w0", "w1"]) == is_done
+    assert not membership.are_done(["w0"])
