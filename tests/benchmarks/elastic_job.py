@@ -28,9 +28,14 @@ INPUTS = 64
 
 
 class Stamps(Callback):
-    """Notes when each step was done: before anything that follows it, a rescale above all."""
+    """Notes when each step was done: before anything that follows it, a rescale above all.
+
+    A step counts to the round in which it was begun. A rank that lost a peer in it may hear of its
+    end only in the next round.
+    """
 
     def __init__(self, folder):
+        self.begun = (-1, -1)  # a step and its round
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / f"{os.getpid()}.jsonl").open("a", buffering=1)
 
@@ -40,8 +45,9 @@ class Stamps(Callback):
 
     def on_step_end(self, trainer):
         """Note a step of an ElasticTrainer."""
-        where = {"world": trainer.world_size, "round": trainer.generation, "rank": trainer.rank}
-        self.add(step=trainer.global_step - 1, **where)
+        step, (begun, generation) = trainer.global_step - 1, self.begun
+        where = {"world": trainer.world_size, "rank": trainer.rank}
+        self.add(step=step, round=generation if begun == step else trainer.generation, **where)
 
 
 def make(options):
@@ -64,15 +70,17 @@ def make(options):
 def ours(options):
     """Train until told to stop, and follow whatever size the job has."""
     model, optimizer, data, _ = make(options)
+    stamps = Stamps(options.out)
     trainer = ElasticTrainer(
         model,
         optimizer,
         data,
         global_batch_size=BATCH,
         max_steps=10**7,
-        callbacks=[Stamps(options.out)],
+        callbacks=[stamps],
     )
     for inputs, targets in trainer:
+        stamps.begun = (trainer.global_step, trainer.generation)
         time.sleep(options.pace)
         trainer.step(functional.mse_loss(model(inputs), targets))
         if (options.out / "stop").exists():

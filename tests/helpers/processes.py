@@ -1,6 +1,7 @@
 """Waiting for conditions by name, and making sure that a test leaves no process behind."""
 
 import os
+import signal
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -30,6 +31,17 @@ def is_alive(pid):
     with suppress(psutil.Error):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
+
+
+def freeze(pid):
+    """Stop a process and wait until all its threads stand still: the signal takes its time."""
+    os.kill(pid, signal.SIGSTOP)
+    states = Path(f"/proc/{pid}/task").glob("*/stat")
+    for file in states:
+        wait_until(
+            lambda file=file: file.read_text().rpartition(") ")[2].startswith("T"),
+            f"thread {file.parent.name} of process {pid} to stop",
+        )
 
 
 def marked(mark):

@@ -1,14 +1,12 @@
 """A worker's signs of life, as its agent reads them."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from eflib import pulse
-from tests.helpers.processes import wait_until
+from tests.helpers.processes import freeze, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +57,7 @@ def test_a_process_beats_by_itself_stops_when_it_is_frozen_and_shows_where_a_ste
         wait_until(lambda: pulse.read(file).beat > first.beat, "another beat")
         wait_until(lambda: "in stuck" in log.read_text(), "a stack trace")
         assert "one step has computed for" in log.read_text()
-        os.kill(child.pid, signal.SIGSTOP)
+        freeze(child.pid)
         stopped, begin = pulse.read(file).beat, time.monotonic()
         wait_until(lambda: time.monotonic() > begin + 1.5 * pulse.BEAT_SECONDS, "time to pass")
         assert pulse.read(file).beat == stopped

@@ -9,6 +9,7 @@ import pytest
 from eflib.errors import StoreError
 from eflib.store import wait_for
 from eflib.store.tcp import TcpStore, serve
+from tests.helpers.processes import freeze
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_a_server_that_died_is_reported_and_not_waited_for(server):
 def test_a_server_that_hangs_is_reported_within_the_bound_and_one_that_is_told_to_ends(server):
     store = TcpStore("127.0.0.1", server.port, call_seconds=0.3)
     store.set("k", b"v")
-    os.kill(server.pid, signal.SIGSTOP)
+    freeze(server.pid)
     with pytest.raises(StoreError) as caught:
         store.get("k")
     os.kill(server.pid, signal.SIGCONT)
