@@ -10,6 +10,7 @@ from pathlib import Path
 from eflib.agent import context, devices
 from eflib.agent.order import Order
 from eflib.agent.pool import PoolDiedError, WarmPool
+from tests.helpers.processes import wait_until
 
 FAILURES = (EOFError, TimeoutError, PoolDiedError)
 
@@ -42,6 +43,7 @@ def cold(folder):
     order = Order("w", "j", str(script), "", ("x",), "", {}, str(log), str(folder / "error"))
     worker = context.start(order, pool)
     wait([worker.sentinel], 120)
+    wait_until(lambda: worker.exitcode is not None, "the exit code")  # it comes a little later
     return {"ready": pool.is_ready, "exitcode": worker.exitcode, "log": log.read_text()}
 
 
