@@ -38,6 +38,17 @@ class Net(nn.Module):
         return self.out(self.layers(inputs))
 
 
+class Until(Callback):
+    """End training once a file is there."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_step_end(self, trainer):
+        if self.file.exists():
+            trainer.stop()
+
+
 class Die(Callback):
     """Kill rank 1 when it has taken the last step, once."""
 
@@ -63,12 +74,14 @@ def samples():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--until", type=Path, help="end once this file is there")
     parser.add_argument("--out", required=True)
     parser.add_argument("--seconds", type=float, default=300.0, help="between checkpoints")
     parser.add_argument("--loop", action="store_true", help="a loop instead of fit()")
     parser.add_argument("--die", type=Path, help="die at the end; this file says that one did")
     options = parser.parse_args()
     callbacks = [Die(options.die)] if options.die else []
+    callbacks += [Until(options.until)] if options.until else []
     model = make_model(pace=0.0008)
     trainer = ElasticTrainer(
         model,
