@@ -20,8 +20,9 @@ from eflib.scheduling.plan import (
     walk,
     work_to_plan,
 )
+from eflib.scheduling.prices import Prices, find_prices
 from eflib.scheduling.settings import SchedulerSettings
-from eflib.scheduling.share import ROUNDING, fill, walk_counts
+from eflib.scheduling.share import ROUNDING, fill, fill_priced, walk_counts
 from eflib.scheduling.timeline import Timeline
 
 VERIFY_ROUNDS = 3
@@ -42,13 +43,15 @@ def _fastest(job: Job, settings: SchedulerSettings) -> float:
     return work_to_plan(job, settings) / job.rates[-1] if job.rates else 0.0
 
 
-def fresh_plan(
+def fresh_plan(  # noqa: PLR0913 - what there is, what is wanted, and two wishes
     jobs: Sequence[Job],
     periods: Periods,
     now: float,
     settings: SchedulerSettings,
     avoid: int = 0,
     keep: Mapping[str, float] | None = None,
+    *,
+    tight: bool = True,
 ) -> Plan | None:
     """Plan all promised jobs anew; None if no order that is tried keeps every promise.
 
@@ -59,8 +62,9 @@ def fresh_plan(
         settings: Costs and margins.
         avoid: Positions that somebody uses now; see ``place``.
         keep: Jobs by id that run, and until when they hold their smallest count at least.
+        tight: Where no order fits, let prices say who takes what when.
     """
-    return _Planner(jobs, periods, now, settings, avoid, keep).plan()
+    return _Planner(jobs, periods, now, settings, avoid, keep).plan(tight=tight)
 
 
 def placed_again(
@@ -101,12 +105,13 @@ class _Planner:
         self._free = Timeline(list(periods))
         self._reserve = {job.job_id: settings.forced_moves for job in jobs}
         self._keep = keep or {}
+        self._prices: Prices | None = None  # none: what is free is taken as it comes
         self._avoid = avoid
         for job in jobs:
             if job.job_id in self._keep:
                 self._free.reserve(now, self._keep[job.job_id], 1 << job.exponents[0])
 
-    def plan(self) -> Plan | None:
+    def plan(self, *, tight: bool) -> Plan | None:
         """Fill in each order; the rows that take the fewest GPU-seconds are placed and verified."""
         best: tuple[float, list[Job], dict[str, Row]] | None = None
         for order in self._orders():
@@ -118,10 +123,23 @@ class _Planner:
                     best = (taken, order, rows)
                 if len(order) > COMPARED:
                     break
-        if best is None:
+        if best is not None:
+            _, self._order, rows = best
+            return self._verified(rows)
+        if not tight or len(self._order) > COMPARED:
             return None
-        _, self._order, rows = best
-        return self._verified(rows)
+        rows = self._fill_at_prices()
+        return None if rows is None else self._verified(rows)
+
+    def _fill_at_prices(self) -> dict[str, Row] | None:
+        """Fill as the prices say, in order of time to spare; None if a job does not fit."""
+        self._order = sorted(self._order, key=self._to_spare)
+        self._prices = find_prices(self._order, self._periods, self._now, self._settings)
+        return self._fill_all()
+
+    def _to_spare(self, job: Job) -> tuple[float, float, float, int]:
+        """Sort key: until when a job could wait if it then had all it can use."""
+        return (job.promise - _fastest(job, self._settings), *promise_order(job))
 
     def _orders(self) -> list[list[Job]]:
         """Return the orders to fill in: by deadline, by time to spare, by share of time needed.
@@ -130,17 +148,13 @@ class _Planner:
         it comes late if the deadline is far.
         """
         jobs = self._order
-        fastest = {job.job_id: _fastest(job, self._settings) for job in jobs}
-
-        def to_spare(job: Job) -> tuple[float, float, float, int]:
-            return (job.promise - fastest[job.job_id], *promise_order(job))
 
         def share_needed(job: Job) -> tuple[float, float, float, int]:
             window = max(job.promise - self._now, SAME_INSTANT)
-            return (-fastest[job.job_id] / window, *promise_order(job))
+            return (-_fastest(job, self._settings) / window, *promise_order(job))
 
         orders = [jobs]
-        for key in (to_spare, share_needed):
+        for key in (self._to_spare, share_needed):
             order = sorted(jobs, key=key)
             if order not in orders:
                 orders.append(order)
@@ -158,9 +172,7 @@ class _Planner:
             if until > self._now:
                 timeline.release(self._now, until, 1 << job.exponents[0])
             for spare in (reserve, 0.0) if reserve else (0.0,):
-                row = fill(
-                    job, timeline, left=left, deadline=job.promise, settings=settings, spare=spare
-                )
+                row = self._least_row(job, timeline, left, spare)
                 if row is not None:
                     break
             if row is None:
@@ -171,6 +183,21 @@ class _Planner:
             rows[job.job_id] = row
             timeline.reserve_row(row)
         return rows
+
+    def _least_row(self, job: Job, timeline: Timeline, left: float, spare: float) -> Row | None:
+        """Return the least row that keeps a job's promise in what is free, or None."""
+        deadline, settings = job.promise, self._settings
+        if self._prices is None:
+            return fill(job, timeline, left=left, deadline=deadline, settings=settings, spare=spare)
+        return fill_priced(
+            job,
+            timeline,
+            self._prices,
+            left=left,
+            deadline=deadline,
+            settings=settings,
+            spare=spare,
+        )
 
     def placed(self, rows: Mapping[str, Row]) -> Plan | None:
         """Place rows and walk them; None if one ends late."""

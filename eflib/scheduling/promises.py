@@ -34,6 +34,12 @@ _KEEP_TRIES = 4
 CHEAP_ENOUGH = 1.1
 """GPU-seconds of a newcomer in the gaps, against those on an idle cluster, that need no re-plan."""
 
+TIGHT_SHARE = 0.7
+"""GPU-seconds of a newcomer, against the mean of the others, up to which a tight plan is sought.
+
+Where it is crowded, one large job that is squeezed in takes the room of several small ones.
+"""
+
 
 def adopt(book: Book, plan: Plan) -> None:
     """Make a plan the standing one."""
@@ -161,8 +167,15 @@ def _any_plan(book: Book, job: Job, least: float) -> Plan | None:
     plan, is_cheap = _beside(book, job, least)
     if is_cheap:
         return plan
+    others = book.promised()
+    mean = sum(gpu_seconds(other.base) for other in others) / max(len(others), 1)
     fresh = fresh_plan(
-        [*book.promised(), job], book.periods(), book.now, book.settings, book.held()
+        [*others, job],
+        book.periods(),
+        book.now,
+        book.settings,
+        book.held(),
+        tight=least <= TIGHT_SHARE * mean,
     )
     if fresh is not None or plan is not None:
         return fresh or plan

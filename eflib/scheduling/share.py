@@ -8,9 +8,12 @@ which uses fewer GPU-seconds (see docs/architecture.md and Gu et al., ASPLOS '23
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.plan import SAME_INSTANT, Row, Segment, gpu_seconds
+from eflib.scheduling.prices import Prices, hull
 from eflib.scheduling.settings import SchedulerSettings
 from eflib.scheduling.timeline import Timeline
 
@@ -25,6 +28,9 @@ LATE_SLACK = 5e-3
 
 Rows without any slack cannot be filled again from a state that differs by a rounding.
 """
+
+PRICED_SLACK = 2e-4
+"""The same where prices say when: those rows are found again at other prices."""
 
 
 class _Path:
@@ -197,11 +203,82 @@ def fill(
             continue
         if cap > 0 and deadline < math.inf:
             slack = LATE_SLACK * (horizon - now) * job.rates[cap]
-            late = _switch_late(job, runs, cap, need + slack, settings)
+            low = [top if top < cap - 1 else cap - 1 for _, _, top in runs]
+            high = [top if top < cap else cap for _, _, top in runs]
+            late = _switch_late(job, runs, low, high, need + slack, settings)
             if late is not None and gpu_seconds(late) < gpu_seconds(row):
                 return late
         return row
     return None
+
+
+def fill_priced(  # noqa: PLR0913 - as ``fill``, and the prices
+    job: Job,
+    timeline: Timeline,
+    prices: Prices,
+    *,
+    left: float,
+    deadline: float,
+    settings: SchedulerSettings,
+    spare: float = 0.0,
+) -> Row | None:
+    """Return the cheapest row, in counts, that does the work by the deadline; None if none does.
+
+    In each stretch the job holds the level whose last GPUs are worth their price; what they may
+    cost at most is the least that suffices, the same in all stretches.
+
+    Args:
+        job: The job as it is at the timeline's start.
+        timeline: What is free.
+        prices: Of a GPU-second.
+        left: Steps to do, margin included.
+        deadline: Scheduler time in seconds to be done by; finite.
+        settings: For the costs.
+        spare: Seconds at the largest count to provide on top, for moves that others force.
+    """
+    now = timeline.start
+    if not job.rates or deadline <= now or job.rates[-1] * (deadline - now) < left:
+        return None
+    runs = _split(timeline.runs(deadline, job.level_table(timeline.max_exponent)), prices.borders)
+    paid = [prices.at(start) for start, _, _ in runs]
+    steps = hull(job)
+    worths = sorted({price * cost for price in set(paid) for _, cost in steps})
+
+    def levels(place: int) -> list[int]:
+        worth = worths[place] if place >= 0 else 0.0
+        caps = {
+            price: max((level for level, cost in steps if price * cost <= worth), default=-1)
+            for price in set(paid)
+        }
+        return [min(top, caps[price]) for (_, _, top), price in zip(runs, paid, strict=True)]
+
+    def row_at(place: int) -> Row | None:
+        high = levels(place)
+        need = left + max(spare, ROUNDING) * job.rates[max(*high, 0)]
+        capped = [(start, end, level) for (start, end, _), level in zip(runs, high, strict=True)]
+        return _under_cap(job, capped, len(job.rates) - 1, need, settings)
+
+    place = bisect_left(range(len(worths)), 1, key=lambda one: int(row_at(one) is not None))
+    row = row_at(place) if place < len(worths) else None
+    if row is None:
+        return None
+    high = levels(place)
+    slack = max(spare, ROUNDING) + PRICED_SLACK * (deadline - now)
+    need = left + slack * job.rates[max(*high, 0)]
+    return _switch_late(job, runs, levels(place - 1), high, need, settings) or row
+
+
+def _split(runs: list[Run], borders: Sequence[float]) -> list[Run]:
+    """Return the runs, cut at borders."""
+    found: list[Run] = []
+    for start, end, level in runs:
+        begin = start
+        first = bisect_right(borders, start + SAME_INSTANT)
+        for border in borders[first : bisect_left(borders, end - SAME_INSTANT)]:
+            found.append((begin, border, level))
+            begin = border
+        found.append((begin, end, level))
+    return found
 
 
 def soonest(job: Job, timeline: Timeline, *, left: float, settings: SchedulerSettings) -> float:
@@ -272,56 +349,59 @@ def _until(row: Row, finish: float) -> Row:
 
 
 def _switch_late(
-    job: Job, runs: list[Run], cap: int, need: float, settings: SchedulerSettings
+    job: Job,
+    runs: list[Run],
+    low: list[int],
+    high: list[int],
+    need: float,
+    settings: SchedulerSettings,
 ) -> Row | None:
-    """Hold the next smaller cap first, and the cap only from as late as is in time.
+    """Hold the lower levels first, and the higher ones only from as late as is in time.
 
-    One pass forward gives the work done under the smaller cap before each border, one pass backward
-    the work that the cap does from there on; the latest border at which both suffice is taken, and
-    the switch put into the run before it as late as the rates allow.
+    One pass forward gives the work done on the lower levels before each border, one pass backward
+    the work that the higher ones do from there on; the latest border at which both suffice is
+    taken, and the switch put into the run before it as late as the rates allow.
     """
     rates, cost = job.rates, settings.rescale_cost
-    before, held_before = _work_before(job, runs, cap - 1, settings)
+    before, held_before = _work_before(job, runs, low, settings)
     after = 0.0
-    low = cap - 1
     for number in range(len(runs) - 1, -1, -1):
-        start, end, top = runs[number]
-        level = top if top < cap else cap
+        start, end, _ = runs[number]
+        level = high[number]
         if level >= 0:
             if number + 1 < len(runs):
-                follows = min(runs[number + 1][2], cap)
+                follows = high[number + 1]
                 if follows not in (level, -1):
                     after -= cost * rates[follows]
             after += rates[level] * (end - start)
-        elif number + 1 < len(runs) and (follows := min(runs[number + 1][2], cap)) >= 0:
+        elif number + 1 < len(runs) and (follows := high[number + 1]) >= 0:
             after -= cost * rates[follows]
         fee = cost * rates[level] if level >= 0 and held_before[number] != level else 0.0
         if before[number] + after - fee < need:
             continue
         at = start
-        small = top if top < low else low
+        small = low[number]
         if small < level and level >= 0:
             slow = rates[small] if small >= 0 else 0.0
             entry = cost * slow if small != held_before[number] else 0.0
             room = before[number] - entry + after - cost * rates[level] - need
             if room > 0:
                 at = min(start + room / (rates[level] - slow), end)
-        return _walked(job, runs, (low, cap), at, need, settings)
+        return _walked(job, runs, (low, high), at, need, settings)
     return None
 
 
 def _work_before(
-    job: Job, runs: list[Run], cap: int, settings: SchedulerSettings
+    job: Job, runs: list[Run], levels: list[int], settings: SchedulerSettings
 ) -> tuple[list[float], list[int]]:
-    """Return, at the start of each run, the work done under a cap and the level held until then."""
+    """Return, at the start of each run, the work done on the levels and the one held until then."""
     rates = job.rates
     held = _held_level(job)
     done = -rates[held] * max(job.ready_at - runs[0][0], 0.0) if held >= 0 else 0.0
-    work, levels = [], []
-    for number, (start, end, top) in enumerate(runs):
-        level = top if top < cap else cap
+    work, held_before = [], []
+    for number, ((start, end, _), level) in enumerate(zip(runs, levels, strict=True)):
         work.append(done if number else 0.0)
-        levels.append(held)
+        held_before.append(held)
         if level >= 0:
             if level != held:
                 done = max(done, 0.0) if number == 0 else done
@@ -331,29 +411,28 @@ def _work_before(
         elif number == 0:
             done = 0.0
         held = level
-    return work, levels
+    return work, held_before
 
 
 def _walked(
     job: Job,
     runs: list[Run],
-    caps: tuple[int, int],
+    levels: tuple[list[int], list[int]],
     at: float,
     need: float,
     settings: SchedulerSettings,
 ) -> Row | None:
-    """Return the row that switches caps at a time if its walk ends within the runs, or None."""
-    low, high = caps
+    """Return the row that switches levels at a time if its walk ends within the runs, or None."""
     now, horizon = runs[0][0], runs[-1][1]
     pieces: list[Run] = []
-    for start, end, top in runs:
+    for (start, end, _), low, high in zip(runs, *levels, strict=True):
         if start >= at - 2 * SAME_INSTANT:
-            pieces.append((start, end, min(top, high)))
+            pieces.append((start, end, high))
         elif end <= at + 2 * SAME_INSTANT:
-            pieces.append((start, end, min(top, low)))
+            pieces.append((start, end, low))
         else:
-            pieces.append((start, at, min(top, low)))
-            pieces.append((at, end, min(top, high)))
+            pieces.append((start, at, low))
+            pieces.append((at, end, high))
     row = _row(job, pieces, [level for _, _, level in pieces])
     finish = walk_counts(job, row, left=need, now=now, settings=settings)
     return _until(row, finish) if finish <= horizon + SAME_INSTANT else None
