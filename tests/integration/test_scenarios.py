@@ -108,8 +108,8 @@ def test_a_second_worker_dies_while_the_others_recover(start):
     members = job.members()
     number = job.newest().number
     job.signal(members[3][1])
-    while job.generation(number + 1) is None:
-        time.sleep(0.001)
+    what = f"generation {number + 1}"
+    wait_until(lambda: job.generation(number + 1), what, poll=0.001)
     job.signal(members[0][1])
     job.wait_had_size(2, number)
     job.wait_size(4)
