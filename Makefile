@@ -24,7 +24,7 @@ FAST := $(wildcard tests/unit tests/properties)
 # Processes under test get one thread each, or they crowd out one another on a small machine.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-long check lint fast-test slow-test docs clean help
+.PHONY: demo test test-long check lint fast-test docs clean help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy, Periods
@@ -20,7 +21,7 @@ from eflib.scheduling.plan import (
     walk,
     work_to_plan,
 )
-from eflib.scheduling.prices import Prices, find_prices
+from eflib.scheduling.prices import find_prices
 from eflib.scheduling.settings import SchedulerSettings
 from eflib.scheduling.share import ROUNDING, fill, fill_priced, walk_counts
 from eflib.scheduling.timeline import Timeline
@@ -105,7 +106,7 @@ class _Planner:
         self._free = Timeline(list(periods))
         self._reserve = {job.job_id: settings.forced_moves for job in jobs}
         self._keep = keep or {}
-        self._prices: Prices | None = None  # none: what is free is taken as it comes
+        self._fill: Callable[..., Row | None] = fill
         self._avoid = avoid
         for job in jobs:
             if job.job_id in self._keep:
@@ -134,7 +135,8 @@ class _Planner:
     def _fill_at_prices(self) -> dict[str, Row] | None:
         """Fill as the prices say, in order of time to spare; None if a job does not fit."""
         self._order = sorted(self._order, key=self._to_spare)
-        self._prices = find_prices(self._order, self._periods, self._now, self._settings)
+        prices = find_prices(self._order, self._periods, self._now, self._settings)
+        self._fill = partial(fill_priced, prices=prices)
         return self._fill_all()
 
     def _to_spare(self, job: Job) -> tuple[float, float, float, int]:
@@ -172,7 +174,9 @@ class _Planner:
             if until > self._now:
                 timeline.release(self._now, until, 1 << job.exponents[0])
             for spare in (reserve, 0.0) if reserve else (0.0,):
-                row = self._least_row(job, timeline, left, spare)
+                row = self._fill(
+                    job, timeline, left=left, deadline=job.promise, settings=settings, spare=spare
+                )
                 if row is not None:
                     break
             if row is None:
@@ -183,21 +187,6 @@ class _Planner:
             rows[job.job_id] = row
             timeline.reserve_row(row)
         return rows
-
-    def _least_row(self, job: Job, timeline: Timeline, left: float, spare: float) -> Row | None:
-        """Return the least row that keeps a job's promise in what is free, or None."""
-        deadline, settings = job.promise, self._settings
-        if self._prices is None:
-            return fill(job, timeline, left=left, deadline=deadline, settings=settings, spare=spare)
-        return fill_priced(
-            job,
-            timeline,
-            self._prices,
-            left=left,
-            deadline=deadline,
-            settings=settings,
-            spare=spare,
-        )
 
     def placed(self, rows: Mapping[str, Row]) -> Plan | None:
         """Place rows and walk them; None if one ends late."""

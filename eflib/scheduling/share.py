@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import cache
 
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.plan import SAME_INSTANT, Row, Segment, gpu_seconds
@@ -252,6 +253,7 @@ def fill_priced(  # noqa: PLR0913 - as ``fill``, and the prices
         }
         return [min(top, caps[price]) for (_, _, top), price in zip(runs, paid, strict=True)]
 
+    @cache  # the search asks for the one that it finds
     def row_at(place: int) -> Row | None:
         high = levels(place)
         need = left + max(spare, ROUNDING) * job.rates[max(*high, 0)]

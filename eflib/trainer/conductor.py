@@ -188,8 +188,7 @@ class Conductor:
             standings = self._first_state(standings)
         self._state.is_over = is_training_over(standings)
         best = standings[choose_source(standings)]
-        own = standings[self.rank]
-        if own.has_state and own.global_step == best.global_step:
+        if standings[self.rank].is_at(best):
             self.sent_bytes = send_state(self._state, standings)
         else:
             self._has_state, self._torn = False, True

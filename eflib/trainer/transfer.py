@@ -32,6 +32,10 @@ class Standing:
     global_step: int
     is_over: bool = False
 
+    def is_at(self, best: Standing) -> bool:
+        """Tell whether this rank holds the state that all are going to hold."""
+        return self.has_state and self.global_step == best.global_step
+
 
 def choose_source(standings: list[Standing]) -> int:
     """Return the rank whose state all take: the furthest ahead, the lowest rank among equals.
@@ -68,11 +72,7 @@ def is_training_over(standings: list[Standing]) -> bool:
     in the last step.
     """
     best = standings[choose_source(standings)]
-    return any(one.is_over for one in standings if _is_at(one, best))
-
-
-def _is_at(one: Standing, best: Standing) -> bool:
-    return one.has_state and one.global_step == best.global_step
+    return any(one.is_over for one in standings if one.is_at(best))
 
 
 def send_state(state: TrainingState, standings: list[Standing]) -> int:
@@ -84,7 +84,7 @@ def send_state(state: TrainingState, standings: list[Standing]) -> int:
     source = choose_source(standings)
     best = standings[source]
     world = len(standings)
-    if world == 1 or all(_is_at(one, best) for one in standings):
+    if world == 1 or all(one.is_at(best) for one in standings):
         return 0 if world == 1 else _broadcast_tensors(state.buffers(), source)
     rank = dist.get_rank()
     skeleton, tensors = state.capture()
@@ -92,7 +92,7 @@ def send_state(state: TrainingState, standings: list[Standing]) -> int:
     header = broadcast_text(f"{len(skeleton)}\n{skeleton}{specs}", source)
     length, _, rest = header.partition("\n")
     skeleton, lines = rest[: int(length)], rest[int(length) :]
-    current = _is_at(standings[rank], best)
+    current = standings[rank].is_at(best)
     if not current:
         num_model = len(state.model_tensors())
         fresh = [_empty(line) for line in lines.splitlines()[num_model:]]
