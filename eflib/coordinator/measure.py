@@ -48,7 +48,7 @@ class Measurer:
         if run is None:
             due = job.state is State.SUBMITTED and bool(self._plane.nodes) and now >= job.ask_at
             return due and self._ask_for_slots(job, now)
-        if run.sizes and run.size == 0 and self._all_ready(job, now):
+        if run.sizes and run.size == 0 and self._all_ready(job, run, now):
             self._next_size(job, now)
             return True
         if run.observed and now - run.since > timeouts.MEASURING:
@@ -60,10 +60,15 @@ class Measurer:
         return False
 
     @staticmethod
-    def _all_ready(job: Job, now: float) -> bool:
-        starting = [seat for seat in job.members.wanted() if seat.stage is Stage.STARTING]
+    def _all_ready(job: Job, run: Measuring, now: float) -> bool:
+        """Tell whether no worker starts any more: a start takes cores from what is measured."""
+        seats = job.members.wanted()
+        starting = [seat for seat in seats if seat.stage is Stage.STARTING]
         longest = max((now - seat.started_at for seat in starting), default=0.0)
-        return not starting or longest > timeouts.JOINERS
+        have_begun = {seat.gpu for seat in seats} >= set(run.gpus)
+        # Of a short loan some must be left: a speed that is too low is better than none.
+        patience = timeouts.PROFILING_SHORT / 2 if run.is_short else timeouts.JOINERS
+        return (have_begun and not starting) or longest > patience
 
     def _ask_for_slots(self, job: Job, now: float) -> bool:
         most = self._most(job)

@@ -13,7 +13,7 @@ HEARTBEAT_LOST = 15.0
 BEAT = 1.0
 """Between two beats of the coordinator's own record."""
 JOINERS = 60.0
-"""A new generation, for the last joiners once others are ready; then it goes on without them."""
+"""A new generation or measuring, for the last joiners; then it goes on without them."""
 HANDOVER = 5.0
 """A joiner's slot, for another job's leaver to be gone from it; then the joiner goes on."""
 LEAVERS = 30.0

@@ -12,7 +12,8 @@ how well it meets the measurements: where they agree, the answer is sure; where 
 spread is the margin. There is no search that could fail, and the same points give the same answer.
 
 On CPU slots one thing more is known: workers of a node share its cores. Processor time that is
-measured (a worker that sleeps or waits uses none) stretches once there are more threads than cores.
+measured (a worker that sleeps or waits uses none) stretches once there are more threads than cores,
+and who waits for the others' gradients then waits for their turn on a core, too.
 
 References:
     Qiao et al., "Pollux: Co-adaptive Cluster Scheduling for Goodput-Optimized Deep Learning",
@@ -38,6 +39,10 @@ NOISE = 0.02  # relative error that even a quiet measurement has
 MEDIAN_ERROR = 0.33  # error of a median over 8 steps, by their quartiles' distance
 CONFIDENCE = 1.5  # a margin is so many standard deviations of the models' answers
 LEAST_MARGIN = 0.03  # of a count that was not measured
+CROWDED_MARGIN = 0.05  # of the time that a step takes longer because cores are shared
+# Seconds that a step waits for workers who wait for a core, at twice as many threads as cores that
+# are never idle. Measured with 4 and 8 workers on 2 cores; Linux gives a thread about 3 ms in turn.
+TURN = 0.005
 
 # The grid, in units of the time on one worker. Small shares are finer: most jobs scale well.
 _SHARES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8)
@@ -104,6 +109,47 @@ class Host:
         return max(1.0, min(workers, self.slots) * self.threads / self.cores)
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """By how much steps take longer because workers share cores.
+
+    A worker's processor seconds for a step on n workers are ``base + shared / n``.
+
+    Attributes:
+        base: What every worker pays.
+        shared: What they share.
+        host: Whose cores are shared; None where none are, as on GPUs.
+    """
+
+    base: float = 0.0
+    shared: float = 0.0
+    host: Host | None = None
+
+    def stretched(self, workers: int, seconds: float) -> float:
+        """Return the seconds of a step that takes ``seconds`` where each has a core of its own."""
+        own, more = self._load(workers)
+        longer = seconds + own * more
+        return longer + self._turns(workers) / longer
+
+    def relaxed(self, workers: int, seconds: float) -> float:
+        """Return the inverse of ``stretched``; something is left of any step."""
+        own, more = self._load(workers)
+        discriminant = max(seconds**2 - 4 * self._turns(workers), 0.0)
+        longer = (seconds + math.sqrt(discriminant)) / 2
+        return max(longer - own * more, 0.05 * seconds)
+
+    def _load(self, workers: int) -> tuple[float, float]:
+        """Return (processor seconds of a worker, how many others it shares each core with)."""
+        if self.host is None:
+            return 0.0, 0.0
+        return self.base + self.shared / workers, self.host.crowding(workers) - 1
+
+    def _turns(self, workers: int) -> float:
+        """Return the wait for others' turns, times the step's seconds: idle cores make it rare."""
+        own, more = self._load(workers)
+        return TURN * more * own * (more + 1) if workers > 1 else 0.0
+
+
 class Guess(NamedTuple):
     """Steps per second at a count that was not measured, and by what share it may be too high."""
 
@@ -124,15 +170,14 @@ class Fit:
         weights: Of each model; their sum is 1.
         scales: Log of each model's seconds per step on one worker.
         residuals: Log of measured over fitted seconds, by count: measured points stay as they are.
-        sharing: Extra seconds by count on crowded nodes; empty where no cores are shared.
-        host: Whose cores are shared; None on GPUs.
+        sharing: By how much steps take longer where cores are shared.
+        parameters: The likeliest model's numbers by name, in seconds.
     """
 
     weights: Numbers
     scales: Numbers
     residuals: Mapping[int, float]
-    busy: tuple[float, float] = (0.0, 0.0)
-    host: Host | None = None
+    sharing: Sharing = Sharing()
     parameters: Mapping[str, float] = field(default_factory=dict)
 
     def at(self, workers: int) -> Guess:
@@ -140,11 +185,11 @@ class Fit:
         logs = self.scales + np.log(_shapes((workers,))[:, 0])
         middle = float(self.weights @ logs)
         deviation = math.sqrt(float(self.weights @ (logs - middle) ** 2))
-        seconds = math.exp(middle + self._residual(workers))
-        extra = _extra(workers, self.busy, self.host)
+        alone = math.exp(middle + self._residual(workers))
+        seconds = self.sharing.stretched(workers, alone)
         # Where cores are the limit, what is known of them is no guess of the grid's.
-        margin = (math.exp(CONFIDENCE * deviation) - 1) * seconds / (seconds + extra)
-        return Guess(1 / (seconds + extra), max(margin, LEAST_MARGIN))
+        doubt = (math.exp(CONFIDENCE * deviation) - 1) * alone + CROWDED_MARGIN * (seconds - alone)
+        return Guess(1 / seconds, max(doubt / seconds, LEAST_MARGIN))
 
     def _residual(self, workers: int) -> float:
         """Return the correction that lets the curve pass through what was measured."""
@@ -166,13 +211,8 @@ def fit(observed: Mapping[int, Observation], host: Host | None = None) -> Fit:
         True
     """
     counts = sorted(observed)
-    busy = _busy(observed, host)
-    seconds = np.array(
-        [
-            max(1 / observed[n].steps_per_s - _extra(n, busy, host), 0.05 / observed[n].steps_per_s)
-            for n in counts
-        ]
-    )
+    sharing = _sharing(observed, host)
+    seconds = np.array([sharing.relaxed(n, 1 / observed[n].steps_per_s) for n in counts])
     errors = np.array(
         [math.hypot(NOISE, MEDIAN_ERROR * (observed[n].spread or 0.0)) for n in counts]
     )
@@ -185,7 +225,7 @@ def fit(observed: Mapping[int, Observation], host: Host | None = None) -> Fit:
     middle = weights @ (scales[:, None] + np.log(_shapes(counts)))
     residuals = dict(zip(counts, (np.log(seconds) - middle).tolist(), strict=True))
     best = int(np.argmax(weights))
-    return Fit(weights, scales, residuals, busy, host, _named(best, float(scales[best])))
+    return Fit(weights, scales, residuals, sharing, _named(best, float(scales[best])))
 
 
 def guesses(
@@ -243,23 +283,18 @@ def _named(model: int, scale: float) -> dict[str, float]:
     }
 
 
-def _busy(observed: Mapping[int, Observation], host: Host | None) -> tuple[float, float]:
-    """Return (p, q): a worker's processor seconds for a step are p + q / n, both at least 0."""
+def _sharing(observed: Mapping[int, Observation], host: Host | None) -> Sharing:
+    """Return what the measured processor seconds say of shared cores."""
     known = {n: one.cpu_s for n, one in observed.items() if one.cpu_s is not None}
     if host is None or not known:
-        return 0.0, 0.0
+        return Sharing()
     counts = np.array(sorted(known), dtype=np.float64)
     seconds = np.array([known[int(n)] for n in counts]) / host.threads
     if len(counts) == 1:
-        return 0.0, float(seconds[0] * counts[0])
+        return Sharing(0.0, float(seconds[0] * counts[0]), host)
     slope, base = (float(value) for value in np.polyfit(1 / counts, seconds, 1))
     if slope < 0:
-        return float(seconds.mean()), 0.0
-    return (base, slope) if base >= 0 else (0.0, float((seconds * counts).mean()))
-
-
-def _extra(workers: int, busy: tuple[float, float], host: Host | None) -> float:
-    """Return the seconds by which a step is longer because workers share cores."""
-    if host is None:
-        return 0.0
-    return (busy[0] + busy[1] / workers) * (host.crowding(workers) - 1)
+        return Sharing(float(seconds.mean()), 0.0, host)
+    if base < 0:
+        return Sharing(0.0, float((seconds * counts).mean()), host)
+    return Sharing(base, slope, host)

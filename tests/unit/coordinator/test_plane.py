@@ -76,6 +76,32 @@ def test_a_script_whose_known_curve_is_of_another_model_is_measured(world):
     assert (job.state, job.points) == (State.RUNNING, CURVE)
 
 
+def test_no_size_is_measured_while_workers_start_which_takes_cores(world):
+    world.is_quiet = True
+    job = world.submit(curve=None)
+    world.settle()
+    for coming in range(4):
+        assert job.measuring.size == 0, f"is measured with {coming} of 4 workers started"
+        world.ready(min(set(world.workers) - world.announced))
+        world.settle()
+
+    assert job.points == CURVE
+
+
+def test_a_worker_that_does_not_start_does_not_keep_the_others_from_being_measured(world):
+    world.is_quiet = True
+    job = world.submit(curve=None)
+    world.settle()
+    for _ in range(3):
+        world.ready(min(set(world.workers) - world.announced))
+        world.settle()
+    assert not job.measuring.observed
+    world.wait(timeouts.JOINERS + 1)
+    world.settle()
+
+    assert set(job.measuring.observed) == {1, 2}
+
+
 def test_a_run_of_efctl_profile_ends_with_the_curve(world):
     job = world.submit(curve=None, kind="profile")
     world.settle()
@@ -712,6 +738,23 @@ def test_slots_that_promises_spare_for_a_short_time_alone_are_lent_for_that_time
     assert job.measuring.until == world.now + timeouts.PROFILING_SHORT
     world.settle()
     assert job.points
+
+
+def test_in_a_short_loan_one_worker_that_starts_slowly_is_not_waited_for_until_its_end(world):
+    world.submit("busy", curve={4: 10.0}, deadline=world.now + 150)
+    world.settle()
+    world.is_quiet = True
+    job = world.submit("new", curve=None)
+    world.settle()
+    while len(set(world.workers) - world.announced) != 1 or not job.announce:
+        world.ready(min(set(world.workers) - world.announced))
+        world.settle()
+
+    assert not job.measuring.observed
+    world.wait(timeouts.PROFILING_SHORT / 2 + 1)
+    world.settle()
+
+    assert 1 in job.measuring.observed
 
 
 def test_a_script_that_needs_longer_to_begin_is_not_failed_by_a_short_loan(world):

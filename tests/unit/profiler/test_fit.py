@@ -3,9 +3,11 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eflib import profiles
-from eflib.profiler.fit import Host, Observation, fit, guesses
+from eflib.profiler.fit import Host, Observation, Sharing, fit, guesses
 
 
 def step(n, *, a=0.0, b=1.0, c=0.0, d=0.0, g=1.0):
@@ -140,6 +142,45 @@ def test_measurements_beyond_the_cores_are_understood():
     found = fit(measured, Host(cores=2, slots=8)).at(8)
 
     assert found.steps_per_s * seconds(8) == pytest.approx(1.0, abs=0.07)
+
+
+MEASURED = {  # milliseconds of a step, its spread and processor time at 1 and 2; a step at 4
+    "digits, 64": ((8.7, 0.06, 8.9), (9.6, 0.33, 8.3), 22.1),
+    "digits, 256": ((26.2, 0.18, 25.8), (18.6, 0.2, 15.6), 26.8),
+    "digits, 24": ((5.8, 0.03, 5.8), (7.0, 0.33, 6.4), 16.9),
+    "digits, paced": ((138.8, 0.0, 11.1), (73.9, 0.02, 8.9), 51.8),
+    "digits, paced less": ((28.7, 0.02, 9.5), (18.6, 0.11, 7.9), 22.6),
+    "character GPT, 32": ((72.4, 0.07, 73.6), (47.6, 0.08, 42.8), 68.4),
+    "character GPT, 8": ((24.1, 0.03, 24.7), (21.9, 0.13, 19.8), 40.1),
+    "text classification, 32": ((178.4, 0.06, 181.0), (111.9, 0.08, 97.0), 135.6),
+}
+
+
+@pytest.mark.parametrize(("one", "two", "four"), MEASURED.values(), ids=MEASURED)
+def test_four_workers_on_two_cores_are_guessed_within_fifteen_percent(one, two, four):
+    """These were measured: `efctl profile` of the examples by their batch size, on 4 CPU slots."""
+    known = {
+        n: Observation(1e3 / step_ms, spread, cpu_ms / 1e3)
+        for n, (step_ms, spread, cpu_ms) in {1: one, 2: two}.items()
+    }
+    found = fit(known, Host(cores=2, slots=4)).at(4)
+
+    assert found.steps_per_s * four / 1e3 == pytest.approx(1.0, abs=0.15)
+    assert found.steps_per_s * four / 1e3 - 1 <= found.margin
+
+
+@given(
+    workers=st.sampled_from((1, 2, 3, 4, 8, 16)),
+    seconds=st.floats(0.1, 1e3),  # far above a turn; below one, no two answers can be told apart
+    part=st.floats(0.0, 1.0),
+)
+def test_what_shared_cores_add_can_be_taken_away_again(workers, seconds, part):
+    """Whatever part of a step computes, on cores that are enough and on those that are not."""
+    sharing = Sharing(base=part * seconds / 2, shared=part * seconds / 2, host=Host(4, 16))
+    longer = sharing.stretched(workers, seconds)
+
+    assert longer >= seconds
+    assert sharing.relaxed(workers, longer) == pytest.approx(seconds, rel=1e-6)
 
 
 def test_workers_of_another_node_crowd_nobody():
