@@ -17,7 +17,7 @@ from eflib.coordinator import timeouts
 from eflib.coordinator.intake import complaint
 from eflib.coordinator.journal import Journal
 from eflib.coordinator.plane import ControlPlane, Effect
-from eflib.errors import UsageError
+from eflib.errors import StoreError, UsageError
 from eflib.profiler.library import CurveLibrary
 from eflib.scheduling import SchedulerSettings
 from eflib.store import keys
@@ -103,6 +103,8 @@ class Coordinator:
                 busy = self._turn()
                 self._stop.wait(timeouts.LOOP if not busy else 0)
             self._say_goodbye()
+            if self._plane.jobs and self._plane.is_idle():
+                self._begin_anew()  # so that a newer version has nothing old to take in
         finally:
             self._journal.close()
             self._lock.release()
@@ -120,8 +122,9 @@ class Coordinator:
         """
         effects: list[Effect] = []
         begin_of_recent = self._clock() - timeouts.REPLY
-        for entry in self._journal.read():
-            self._plane.handle(entry["in"], float(entry["t"]))
+        entries = list(self._journal.read())
+        for entry in entries:
+            self._fold(entry)
             self._read = max(self._read, int(entry.get("inbox", -1)) + 1, entry.get("read", 0))
             is_recent = entry["t"] > begin_of_recent
             taken = self._plane.take_effects()  # older clients have given up waiting by now
@@ -130,14 +133,31 @@ class Coordinator:
         self._journal.open()
         self._act(self._clock())
         if self._plane.is_idle():
-            begin = {"type": "begin", "num_jobs": self._plane.num_jobs}
-            self._plane = ControlPlane(self._settings)
-            now = self._clock()
-            self._plane.handle(begin, now)
-            self._journal.begin_anew({"t": now, "in": begin, "read": self._read})
-            self._find_nodes(now)
+            if len(entries) != 1:  # one says where to begin: the last coordinator left it so
+                self._begin_anew()
+            self._find_nodes(self._clock())
         for job in self._plane.live_jobs():
             self._catch_up(job, self._clock())
+
+    def _begin_anew(self) -> None:
+        """Forget all jobs, which have ended, but how many there were; their ids are not reused."""
+        begin = {"type": "begin", "num_jobs": self._plane.num_jobs}
+        self._plane = ControlPlane(self._settings)
+        now = self._clock()
+        self._plane.handle(begin, now)
+        self._journal.begin_anew({"t": now, "in": begin, "read": self._read})
+
+    def _fold(self, entry: dict[str, Any]) -> None:
+        try:
+            self._plane.handle(entry["in"], float(entry["t"]))
+        except Exception as error:
+            kind = entry["in"].get("type") if isinstance(entry.get("in"), dict) else None
+            raise StoreError(
+                f"{places.journal_file(self._home)}: a {kind!r} entry cannot be taken in: "
+                f"{type(error).__name__}: {error}",
+                hint="was it written by another version of eflib? Move the file away to begin "
+                "anew; jobs that run then end by themselves",
+            ) from error
 
     def _find_nodes(self, now: float) -> None:
         """Hear which nodes there are: a fresh journal knows of none."""

@@ -9,7 +9,7 @@ from eflib import home as places
 from eflib.coordinator import timeouts
 from eflib.coordinator.coordinator import Coordinator
 from eflib.coordinator.process import is_coordinator_alive
-from eflib.errors import UsageError
+from eflib.errors import StoreError, UsageError
 from eflib.profiler.fit import Observation
 from eflib.store import SignedStore, keys, open_store
 from eflib.store.messages import Generation
@@ -227,6 +227,22 @@ def test_a_journal_with_nothing_alive_begins_anew_and_goes_on_counting(host):
     assert host.reply(request)["job"] == "a-3"
 
 
+def test_a_journal_that_another_version_wrote_is_refused_with_the_way_out(host):
+    """Its lines are well formed, and one says a known curve as this version does not."""
+    host.start()
+    host.node()
+    host.submit(measured=True)
+    host.turn(2)
+    (worker,) = host.assigned()
+    fields = {"job": "a-1", "worker": worker["worker"], "announce": ANNOUNCE}
+    older = {"type": "worker_ready", **fields, "known_curve": {"1": 10.0}}
+    host.coordinator._journal.append([{"t": host.now, "in": older}])
+
+    with pytest.raises(StoreError, match=r"journal\.jsonl: a 'worker_ready' entry") as caught:
+        host.start()
+    assert "another version of eflib" in caught.value.hint
+
+
 def test_a_fresh_journal_hears_of_the_nodes_from_the_store(host):
     host.node(slots=2)
     host.start()
@@ -342,6 +358,25 @@ def test_a_managed_one_that_had_a_job_ends_soon_after_it(host):
     assert not host.coordinator._stop.is_set()
     host.turn(seconds=2)
     assert host.coordinator._stop.is_set()
+
+
+def test_one_that_ends_idle_leaves_a_journal_of_one_entry_and_the_old_one_beside_it(
+    host, monkeypatch
+):
+    monkeypatch.setattr(timeouts, "LOOP", 0)
+    host.submit()
+    host.ask("cancel", job="a")
+    run_with_jumping_clock(host, 1.0, managed=True)
+    old = places.journal_file(host.home).with_suffix(".old.jsonl")
+    assert host.journal().count("\n") == 1
+    assert '"cancel"' in old.read_text()
+
+    run_with_jumping_clock(host, 5.0, managed=True)  # one that had nothing to do
+    assert '"cancel"' in old.read_text()
+    host.start()
+    request = host.submit()
+    host.turn()
+    assert host.reply(request)["job"] == "a-2"
 
 
 def test_one_in_the_foreground_never_ends_by_itself(host):
