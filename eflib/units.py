@@ -142,10 +142,10 @@ def format_deadline(deadline: float, *, zone: tzinfo | None = None) -> str:
 
     Examples:
         >>> format_deadline(3600.0, zone=timezone.utc)
-        '1970-01-01T01:00+00:00'
+        '1970-01-01T01:00:00+00:00'
     """
     moment = datetime.fromtimestamp(math.floor(deadline), timezone.utc).astimezone(zone)
-    return moment.isoformat(timespec="seconds" if moment.second else "minutes")
+    return moment.isoformat(timespec="seconds")
 
 
 def later_deadline(deadline: float, *, now: float) -> float:

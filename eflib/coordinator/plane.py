@@ -314,7 +314,7 @@ class ControlPlane:
             self._refuse(message, "usage", f"{what} {message.get('job')!r}")
             return
         job.cancelling = True
-        self.end(job, State.CANCELLED, str(message.get("reason") or "cancelled"), now)
+        self.end(job, State.CANCELLED, str(message.get("reason") or ""), now)
         self.reply(message, job=job.job, state=job.state.value)
 
     def _on_rescale(self, message: Message, now: float) -> None:

@@ -118,10 +118,15 @@ def patch(label: str, colour: str, hatch: str = "") -> Patch:
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
-    """Explain the lines of axes above all panels."""
+    """Explain the lines of axes above all panels, in as many columns as fit the figure."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = min(columns, max(1, len(labels)))
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
+    for number in range(min(columns, max(1, len(labels))), 0, -1):
+        legend = figure.legend(
+            handles, labels, loc="outside upper center", ncols=number, frameon=False
+        )
+        if number == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def time_unit(span: float) -> tuple[float, str]:

@@ -1,9 +1,11 @@
 import builtins
 
 import pytest
+from matplotlib.figure import Figure
 
 from eflib.errors import UsageError
 from eflib.profiles import available
+from eflib.simulator import drawing
 from eflib.simulator.drawing import COLOURS, HATCHES, MARKERS
 from eflib.simulator.plots import KINDS, ORDER, draw, draw_curves
 from eflib.simulator.results import load
@@ -129,3 +131,16 @@ def test_curves_are_drawn_with_a_name_for_each(tmp_path):
     text = svg_texts(draw_curves(profiles, tmp_path / "curves")[1])
 
     assert all(f">resnet50, batch {size}<" in text for size in (64, 128, 256))
+
+
+def test_a_legend_takes_as_many_columns_as_fit_the_figure():
+    figure = Figure(figsize=(4.0, 3.0))
+    axes = figure.subplots()
+    for number in range(4):
+        axes.plot([0, 1], [0, number], label=f"a name of some length, the number {number}")
+
+    drawing.legend_above(figure, axes, 4)
+
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 4
+    assert legend.get_window_extent().width <= figure.bbox.width
