@@ -371,11 +371,15 @@ class ElasticTrainer:
             self._epoch_at_hand = self.epoch
             yield self._epoch_at_hand
 
-    def step(self, loss: torch.Tensor | tuple[torch.Tensor, Any]) -> None:
+    def step(self, loss: torch.Tensor | tuple[torch.Tensor, Any]) -> bool:
         """Take the loss of the micro-batch at hand; commits the step after the last one.
 
         Args:
             loss: The mean over the samples of the micro-batch, or a pair (sum, count).
+
+        Returns:
+            True if the optimizer step is done; False while micro-batches of it are left, and where
+            it has to be taken again.
 
         Raises:
             UsageError: There is no micro-batch at hand.
@@ -383,7 +387,7 @@ class ElasticTrainer:
         if not self._awaiting or self._block is None:
             raise UsageError("trainer.step(loss) without a batch, or twice for one batch")
         self._awaiting = False
-        problem = ""
+        before, problem = self.global_step, ""
         try:
             self._work.add(self._block, loss)
         except RuntimeError as error:
@@ -392,6 +396,7 @@ class ElasticTrainer:
             self._take_again(problem)
         elif self._work.is_complete:
             self._commit()
+        return self.global_step > before
 
     def evaluate(
         self,

@@ -12,7 +12,8 @@ import torch
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "examples" / "tutorial"
 STEPS = sorted(FOLDER.glob("step*.py"))
-OUTSIDE = ("images", "text")  # forms of scripts that public examples have: ddp_* and elastic_*
+EPOCHS_FORMS = ("images", "text")  # forms of public scripts: ddp_* and elastic_*
+OUTSIDE = (*EPOCHS_FORMS, "steps")
 EPOCHS = 2
 
 
@@ -87,7 +88,7 @@ def test_each_change_of_the_tutorial_is_small(tools):
     assert max(sizes[1:]) <= 10
 
 
-@pytest.mark.parametrize("form", OUTSIDE)
+@pytest.mark.parametrize("form", EPOCHS_FORMS)
 def test_a_ddp_script_becomes_elastic_with_ten_changed_lines(form, tools):
     before, after = (
         [line for line in tools["body"](f"{kind}_{form}.py") if line.strip()]
@@ -101,12 +102,18 @@ def test_a_ddp_script_becomes_elastic_with_ten_changed_lines(form, tools):
 @pytest.mark.parametrize("form", OUTSIDE)
 def test_an_elastic_form_of_a_ddp_script_runs_as_one_process_and_learns(form, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "0")  # as torchrun sets it
-    options = ["--epochs", "2", *(["--characters", "700"] if form == "text" else [])]
+    options = {
+        "images": ["--epochs", "2"],
+        "text": ["--epochs", "2", "--characters", "700"],
+        "steps": ["--steps", "41", "--characters", "700"],
+    }[form]
     monkeypatch.setattr(sys, "argv", ["train.py", *options])
 
     runpy.run_path(str(FOLDER / f"elastic_{form}.py"), run_name="__main__")
 
     numbers = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    if form == "steps":
+        assert len(numbers) == 5  # of steps 0, 10, .. 40, though each has four micro-batches
     if form == "images":
         assert numbers[-1] > 0.6  # of ten digits
     else:

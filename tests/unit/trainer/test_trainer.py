@@ -113,6 +113,15 @@ def test_zero_grad_in_the_loop_takes_nothing_from_a_step_of_several_microbatches
     assert are_equal(weights(plain), weights(habit))
 
 
+def test_step_tells_whether_the_optimizer_step_is_done():
+    trainer = a_trainer(global_batch_size=4, max_microbatch_size=1, max_steps=3)
+    told = [
+        (trainer.step(mse(trainer.model(inputs), targets)), trainer.global_step)
+        for inputs, targets in trainer
+    ]
+    assert told == [(turn == 3, step + (turn == 3)) for step in range(3) for turn in range(4)]
+
+
 def test_a_loss_as_sum_and_count_weighs_each_token_alike():
     def summed(outputs, targets):
         return (outputs - targets).square().sum(), targets.numel()
