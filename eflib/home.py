@@ -76,9 +76,14 @@ def agent_log(home: Path, node: str) -> Path:
     return home / "agents" / f"{node}.log"
 
 
+def jobs_folder(home: Path) -> Path:
+    """Return the folder in which each job has its own."""
+    return home / "jobs"
+
+
 def job_folder(home: Path, job: str) -> Path:
     """Return the folder of one job: logs and checkpoints."""
-    return home / "jobs" / job
+    return jobs_folder(home) / job
 
 
 def profile_folder(home: Path) -> Path:

@@ -92,13 +92,15 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    agent = _process(options.agent)
     known = _watch(options.agent)
     left = lineage.end_tagged(
         options.tag,
         seconds=SWEEP_SECONDS,
         known=lambda: [process for process in known if _is_alive(process)],
     )
-    if options.temporary and not left:
+    if options.temporary and not left and not (agent and _is_alive(agent)):
+        # An agent that ends in order waits for this process, and then deletes it itself.
         shutil.rmtree(options.temporary, ignore_errors=True)
     if left:
         sys.stderr.write(f"eflib: processes {left} of a dead agent cannot be killed\n")
@@ -119,6 +121,12 @@ def _watch(agent: int) -> list[psutil.Process]:
         pause = max(SNAPSHOT_SECONDS, _REST * (time.monotonic() - begin))
     known = {process for process in known if process.pid != os.getpid()}
     return sorted(known, key=lambda process: process.pid)
+
+
+def _process(pid: int) -> psutil.Process | None:
+    with suppress(psutil.Error):
+        return psutil.Process(pid)
+    return None
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -103,7 +103,7 @@ class Coordinator:
                 busy = self._turn()
                 self._stop.wait(timeouts.LOOP if not busy else 0)
             self._say_goodbye()
-            if self._plane.jobs and self._plane.is_idle():
+            if self._plane.is_idle():
                 self._begin_anew()  # so that a newer version has nothing old to take in
         finally:
             self._journal.close()
@@ -128,24 +128,37 @@ class Coordinator:
             self._read = max(self._read, int(entry.get("inbox", -1)) + 1, entry.get("read", 0))
             is_recent = entry["t"] > begin_of_recent
             taken = self._plane.take_effects()  # older clients have given up waiting by now
-            effects += [effect for effect in taken if is_recent or effect.kind == "spec"]
+            effects += [effect for effect in taken if is_recent or effect.kind != "reply"]
         self._plane.effects = effects
+        if not self._store.reaches(keys.INBOX, self._read):
+            self._read = 0  # another store, or one that lost what it had
+        if not entries:
+            self._plane.num_jobs = self._highest_number()
         self._journal.open()
         self._act(self._clock())
         if self._plane.is_idle():
-            if len(entries) != 1:  # one says where to begin: the last coordinator left it so
-                self._begin_anew()
+            self._begin_anew()
             self._find_nodes(self._clock())
         for job in self._plane.live_jobs():
             self._catch_up(job, self._clock())
 
+    def _highest_number(self) -> int:
+        """Return the highest number in the ids of jobs that left something: none is used again."""
+        folder = places.jobs_folder(self._home)
+        ids = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+        ids += [keys.owner(key) for key in self._store.list(keys.JOBS)]
+        numbers = [one.rpartition("-")[2] for one in ids]
+        return max((int(one) for one in numbers if one.isdecimal()), default=0)
+
     def _begin_anew(self) -> None:
         """Forget all jobs, which have ended, but how many there were; their ids are not reused."""
         begin = {"type": "begin", "num_jobs": self._plane.num_jobs}
+        is_worth_keeping = bool(self._plane.jobs)
         self._plane = ControlPlane(self._settings)
         now = self._clock()
         self._plane.handle(begin, now)
-        self._journal.begin_anew({"t": now, "in": begin, "read": self._read})
+        entry = {"t": now, "in": begin, "read": self._read}
+        self._journal.begin_anew(entry, keep_old=is_worth_keeping)
 
     def _fold(self, entry: dict[str, Any]) -> None:
         try:
@@ -192,7 +205,7 @@ class Coordinator:
             script = str(message.get("script") or message.get("module"))
             return {
                 **message,
-                "job_root": str(self._home / "jobs"),
+                "job_root": str(places.jobs_folder(self._home)),
                 "expects_curve": self._curves.has_script(script),
             }
         if kind == "worker_ready":

@@ -64,7 +64,6 @@ class Measuring:
         observed: What was measured, by world size.
         began: When the first size was asked for, in seconds.
         aimed: When the current size was, in seconds.
-        since: When the current size was entered, in seconds; infinite before.
         until: When the run must be over, in seconds.
         is_short: The slots were lent for less than a run may take.
     """
@@ -76,7 +75,6 @@ class Measuring:
     observed: dict[int, Observation] = field(default_factory=dict)
     began: float = math.inf
     aimed: float = math.inf
-    since: float = math.inf
     is_short: bool = False
 
 

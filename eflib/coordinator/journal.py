@@ -82,8 +82,8 @@ class Journal:
         self._handle.flush()
         os.fsync(self._handle.fileno())
 
-    def begin_anew(self, first: dict[str, Any]) -> None:
-        """Replace the file by one with a single entry; the old one is kept beside it."""
+    def begin_anew(self, first: dict[str, Any], *, keep_old: bool = True) -> None:
+        """Replace the file by one with a single entry; the old one is kept beside it if asked."""
         self.close()
         new = self._file.with_suffix(".new.jsonl")
         new.unlink(missing_ok=True)
@@ -91,7 +91,7 @@ class Journal:
         beginning.open()
         beginning.append([first])
         beginning.close()
-        if self._file.exists():
+        if keep_old and self._file.exists():
             shutil.copyfile(self._file, self._file.with_suffix(".old.jsonl"))
         new.replace(
             self._file

@@ -10,7 +10,6 @@ time, are guessed from those that were; a promise counts on less where the curve
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from eflib import scheduling as core
@@ -51,7 +50,7 @@ class Measurer:
         if run.sizes and run.size == 0 and self._all_ready(job, run, now):
             self._next_size(job, now)
             return True
-        if run.observed and now - run.since > timeouts.MEASURING:
+        if run.observed and now - run.aimed > timeouts.MEASURING:
             self._conclude(job, now)  # this size does not come: what was measured has to do
             return True
         if now > run.until:
@@ -62,13 +61,10 @@ class Measurer:
     @staticmethod
     def _all_ready(job: Job, run: Measuring, now: float) -> bool:
         """Tell whether no worker starts any more: a start takes cores from what is measured."""
-        seats = job.members.wanted()
-        starting = [seat for seat in seats if seat.stage is Stage.STARTING]
-        longest = max((now - seat.started_at for seat in starting), default=0.0)
-        have_begun = {seat.gpu for seat in seats} >= set(run.gpus)
-        # Of a short loan some must be left: a speed that is too low is better than none.
-        patience = timeouts.PROFILING_SHORT / 2 if run.is_short else timeouts.JOINERS
-        return (have_begun and not starting) or longest > patience
+        ready = {seat.gpu for seat in job.members.wanted() if seat.stage is Stage.READY}
+        loan = timeouts.PROFILING_SHORT if run.is_short else timeouts.PROFILING
+        # Some of the loan must be left: a speed that is too low is better than none.
+        return ready >= set(run.gpus) or now > run.until - loan / 2
 
     def _ask_for_slots(self, job: Job, now: float) -> bool:
         most = self._most(job)
@@ -147,7 +143,7 @@ class Measurer:
         run = job.measuring
         if run is None:
             return
-        run.size, run.since, run.aimed = run.sizes.pop(0), math.inf, now
+        run.size, run.aimed = run.sizes.pop(0), now
         run.began = min(run.began, now)
         job.members.aim(run.gpus[: run.size], f"measures at {run.size}")
         job.members.standby = run.gpus[run.size :]
@@ -156,12 +152,6 @@ class Measurer:
         plural = "" if run.size == 1 else "s"
         text = f"measures at {run.size} slot{plural}" + (f" ({measured})" if measured else "")
         job.move(State.PROFILING, text, now)
-
-    @staticmethod
-    def on_switched(job: Job, now: float) -> None:
-        """A size was entered: its time begins now."""
-        if job.measuring is not None:
-            job.measuring.since = now
 
     def on_measured(self, message: Message, now: float) -> None:
         """Rank 0 has measured the speed of a size."""
@@ -257,9 +247,6 @@ class Measurer:
             job.needs_long_loan = True
             self.begin_again(job, "the slots were lent for too short a time to measure", now)
             return
-        self._plane.end(
-            job,
-            State.FAILED,
-            f"the script did not begin to train within {timeouts.PROFILING:g} s",
-            now,
-        )
+        what = "take two steps" if job.announce else "begin to train"
+        reason = f"the script did not {what} within {timeouts.PROFILING:g} s"
+        self._plane.end(job, State.FAILED, reason, now)

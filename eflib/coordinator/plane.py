@@ -402,8 +402,8 @@ class ControlPlane:
             return  # it was left again already, or belongs to a profiling run
         job.members.switched(number, now)
         if job.measuring is not None:
-            self._measurer.on_switched(job, now)
             return
+        job.deviations = 0  # of reports in a row, at one size
         fields = [
             "generation",
             "step",

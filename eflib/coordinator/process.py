@@ -7,9 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 from eflib import home as places
 from eflib.coordinator import timeouts
 from eflib.coordinator.coordinator import Coordinator, install_signals
-from eflib.errors import CoordinatorUnreachableError, StoreError
-from eflib.store import keys, open_store
+from eflib.errors import CoordinatorUnreachableError, EflibError, StoreError, UsageError
+from eflib.store import keys, open_store, wait_for
 from eflib.store.secret import load_or_create_key
 from eflib.store.signed import SignedStore
 
@@ -31,7 +31,7 @@ def run_coordinator(home: Path, *, store_url: str, managed: bool = False) -> Non
     """Be the coordinator in the foreground until SIGTERM or SIGINT.
 
     Raises:
-        UsageError: Another coordinator runs with this home.
+        UsageError: Another coordinator runs with this home, or over this store.
         StoreError: Home or store cannot be used.
     """
     places.make_home(home)
@@ -39,9 +39,53 @@ def run_coordinator(home: Path, *, store_url: str, managed: bool = False) -> Non
     coordinator = Coordinator(store, home, managed=managed)
     install_signals(coordinator)
     try:
+        refuse_a_second(store)
         coordinator.run()
     finally:
         store.close()
+
+
+def refuse_a_second(store: SignedStore, *, within: float = timeouts.OTHER) -> None:
+    """See that no coordinator of another machine or home serves this store: two would disagree.
+
+    Args:
+        store: The cluster's.
+        within: Seconds in which one that lives beats.
+
+    Raises:
+        UsageError: One beats.
+    """
+    other = other_coordinator(store)
+    if other is None:
+        return
+
+    def beats() -> bool:
+        record = other_coordinator(store)
+        return record is not None and record["beats"] != other["beats"]
+
+    with suppress(_NoBeatError):
+        wait_for(beats, timeout=within, what="a beat", poll=0.1, error=_NoBeatError)
+        raise UsageError(
+            f"a coordinator runs already on {other['host']} (pid {other['pid']}) over this store",
+            hint="ask it with: efctl status --store ADDRESS",
+        )
+
+
+class _NoBeatError(EflibError):
+    """The other coordinator is dead."""
+
+
+def other_coordinator(store: SignedStore) -> dict[str, Any] | None:
+    """Return the record of a coordinator that may run on another machine, or in another home.
+
+    On this machine its process is looked for; one elsewhere is believed until it says goodbye.
+    """
+    record = store.fetch(keys.COORDINATOR)
+    if record is None or record.get("stopped"):
+        return None
+    pid = int(record["pid"])
+    is_here = record.get("host") == socket.gethostname()
+    return None if is_here and (pid == os.getpid() or not _is_eflib(pid)) else record
 
 
 def is_coordinator_alive(home: Path) -> bool:
@@ -64,12 +108,12 @@ def find_agent(store: SignedStore) -> bool:
         record = store.fetch(key)
         if record is None:
             continue
-        if record.get("host") != socket.gethostname() or _is_agent(int(record["pid"])):
+        if record.get("host") != socket.gethostname() or _is_eflib(int(record["pid"])):
             return True
     return False
 
 
-def _is_agent(pid: int) -> bool:
+def _is_eflib(pid: int) -> bool:
     try:
         words = psutil.Process(pid).cmdline()
         return any("eflib" in word or "efctl" in word for word in words)
@@ -78,7 +122,7 @@ def _is_agent(pid: int) -> bool:
 
 
 def ensure_running(home: Path, *, store_url: str, slots: int | None) -> None:
-    """Start a coordinator and an agent in the background where none runs.
+    """Start a coordinator and an agent in the background where the cluster has none.
 
     Both end by themselves when there is nothing to do. Several calls at once start one of each.
 
@@ -96,7 +140,7 @@ def ensure_running(home: Path, *, store_url: str, slots: int | None) -> None:
     try:
         with _starting(home):
             waits = []
-            if not is_coordinator_alive(home):
+            if not _is_served(home, store):
                 waits.append(_start_coordinator(home, store_url))
             if not find_agent(store):
                 waits.append(_start_agent(home, store_url, slots, store))
@@ -104,6 +148,24 @@ def ensure_running(home: Path, *, store_url: str, slots: int | None) -> None:
                 wait()
     finally:
         store.close()
+
+
+def _is_served(home: Path, store: SignedStore) -> bool:
+    """Tell whether the cluster has a coordinator, having waited for one that is just leaving."""
+    if other_coordinator(store) is not None:
+        return True
+
+    def has_come_or_gone() -> bool:
+        record = store.fetch(keys.COORDINATOR)
+        return not (record and record.get("stopped")) or not is_coordinator_alive(home)
+
+    wait_for(
+        has_come_or_gone,
+        timeout=timeouts.START,
+        what="the last coordinator to end",
+        error=CoordinatorUnreachableError,
+    )
+    return is_coordinator_alive(home)
 
 
 @contextmanager

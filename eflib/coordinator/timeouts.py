@@ -13,7 +13,7 @@ HEARTBEAT_LOST = 15.0
 BEAT = 1.0
 """Between two beats of the coordinator's own record."""
 JOINERS = 60.0
-"""A new generation or measuring, for the last joiners; then it goes on without them."""
+"""A new generation, for the last joiners once others are ready; then it goes on without them."""
 HANDOVER = 5.0
 """A joiner's slot, for another job's leaver to be gone from it; then the joiner goes on."""
 LEAVERS = 30.0
@@ -21,7 +21,7 @@ LEAVERS = 30.0
 DISMISSED = 120.0
 """A dismissed worker's exit, to be reported; then the worker counts as gone."""
 PROFILING = 120.0
-"""A profiling run as a whole, its start included; then what was measured has to do."""
+"""A profiling run; then what was measured has to do. For half of it workers may still start."""
 PROFILING_SHORT = 20.0
 """The same, where promises spare the slots for no longer; then the job asks for a longer loan."""
 ASK_AGAIN = 2.0
@@ -38,6 +38,8 @@ PROBE = 0.05
 """Who looks whether a coordinator is alive, for the lock; then one is, and not a look like this."""
 REPLY = 20.0
 """A client, for the coordinator's answer; then it says that none came."""
+OTHER = 5.0
+"""A starting coordinator, for a beat of another one's record; then that one is taken for dead."""
 START = 60.0
 """eflaunch, for a coordinator and an agent that it started; then it shows their log."""
 """The same bound holds for their end."""

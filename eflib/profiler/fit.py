@@ -125,6 +125,10 @@ class Sharing:
     shared: float = 0.0
     host: Host | None = None
 
+    def busy(self, workers: int) -> float:
+        """Return the processor seconds of one worker; 0 where they are not known."""
+        return self.base + self.shared / workers
+
     def stretched(self, workers: int, seconds: float) -> float:
         """Return the seconds of a step that takes ``seconds`` where each has a core of its own."""
         own, more = self._load(workers)
@@ -142,7 +146,7 @@ class Sharing:
         """Return (processor seconds of a worker, how many others it shares each core with)."""
         if self.host is None:
             return 0.0, 0.0
-        return self.base + self.shared / workers, self.host.crowding(workers) - 1
+        return self.busy(workers), self.host.crowding(workers) - 1
 
     def _turns(self, workers: int) -> float:
         """Return the wait for others' turns, times the step's seconds: idle cores make it rare."""
@@ -185,7 +189,8 @@ class Fit:
         logs = self.scales + np.log(_shapes((workers,))[:, 0])
         middle = float(self.weights @ logs)
         deviation = math.sqrt(float(self.weights @ (logs - middle) ** 2))
-        alone = math.exp(middle + self._residual(workers))
+        # No step is shorter than what a worker computes in it.
+        alone = max(math.exp(middle + self._residual(workers)), self.sharing.busy(workers))
         seconds = self.sharing.stretched(workers, alone)
         # Where cores are the limit, what is known of them is no guess of the grid's.
         doubt = (math.exp(CONFIDENCE * deviation) - 1) * alone + CROWDED_MARGIN * (seconds - alone)
@@ -291,7 +296,7 @@ def _sharing(observed: Mapping[int, Observation], host: Host | None) -> Sharing:
     counts = np.array(sorted(known), dtype=np.float64)
     seconds = np.array([known[int(n)] for n in counts]) / host.threads
     if len(counts) == 1:
-        return Sharing(0.0, float(seconds[0] * counts[0]), host)
+        return Sharing(float(seconds[0]), 0.0, host)  # nothing shows that any of it is shared
     slope, base = (float(value) for value in np.polyfit(1 / counts, seconds, 1))
     if slope < 0:
         return Sharing(float(seconds.mean()), 0.0, host)

@@ -96,6 +96,12 @@ class Store(ABC):
             index += 1
         return entries
 
+    def reaches(self, stream: str, end: int) -> bool:
+        """Tell whether a stream ever had ``end`` entries; a store that began anew has not."""
+        if end <= self._number(_floor_key(stream)):
+            return True
+        return self.get(_entry_key(stream, end - 1)) is not None
+
     def trim(self, stream: str, end: int) -> None:
         """Forget the entries with an index below ``end``; indices go on from where they were."""
         key = _floor_key(stream)

@@ -106,6 +106,10 @@ class SignedStore:
         """Return the keys that start with ``prefix``, sorted."""
         return self.store.list(prefix)
 
+    def reaches(self, stream: str, end: int) -> bool:
+        """Tell whether a stream ever had ``end`` entries; a store that began anew has not."""
+        return self.store.reaches(stream, end)
+
     def trim(self, stream: str, end: int) -> None:
         """Forget the entries of a stream with an index below ``end``."""
         self.store.trim(stream, end)

@@ -227,6 +227,55 @@ def test_a_journal_with_nothing_alive_begins_anew_and_goes_on_counting(host):
     assert host.reply(request)["job"] == "a-3"
 
 
+def test_a_store_that_began_anew_is_heard_from_its_first_entry_on(host, tmp_path):
+    """As a TCP server that was started again, or a home that was used with a folder before."""
+    host.start()
+    for _ in range(5):
+        host.submit()
+        host.ask("cancel", job="a")
+    host.turn()
+    host.store.close()
+    host.store = SignedStore(open_store(tmp_path / "another"), KEY)
+    host.start()
+    request = host.submit()
+    host.turn()
+    assert host.reply(request)["job"] == "a-6"
+
+
+@pytest.mark.parametrize("left", ["folder", "spec"])
+def test_ids_of_jobs_are_not_used_again_where_the_journal_was_moved_away(host, left):
+    """Their checkpoints, generations and exits lie under these names."""
+    host.start()
+    host.submit()
+    host.turn()
+    assert host.status("a-1")
+    places.journal_file(host.home).unlink()
+    if left == "folder":
+        for key in host.store.list(keys.JOBS):
+            host.store.delete(key)
+        places.job_folder(host.home, "a-1").mkdir(parents=True)
+    host.start()
+    request = host.submit()
+    host.turn()
+    assert host.reply(request)["job"] == "a-2"
+
+
+def test_what_workers_wait_for_is_written_however_late_the_restart(host, monkeypatch):
+    """Replies are not: their clients have gone. Of a node's loss its workers' peers must hear."""
+    host.start()
+    host.node()
+    host.submit()
+    workers = host.train()
+    monkeypatch.setattr(Coordinator, "_act", lambda *_: None)
+    host.store.delete(keys.node_record("n0"))
+    host.turn(int(timeouts.HEARTBEAT_LOST) + 2, seconds=1.0)
+    monkeypatch.undo()
+    assert not any(host.store.fetch(keys.worker_exit("a-1", one)) for one in workers)
+    host.now += 10 * timeouts.REPLY
+    host.start()
+    assert all(host.store.fetch(keys.worker_exit("a-1", one)) for one in workers)
+
+
 def test_a_journal_that_another_version_wrote_is_refused_with_the_way_out(host):
     """Its lines are well formed, and one says a known curve as this version does not."""
     host.start()

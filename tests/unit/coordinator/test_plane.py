@@ -96,10 +96,34 @@ def test_a_worker_that_does_not_start_does_not_keep_the_others_from_being_measur
         world.ready(min(set(world.workers) - world.announced))
         world.settle()
     assert not job.measuring.observed
-    world.wait(timeouts.JOINERS + 1)
+    world.wait(timeouts.PROFILING / 2 + 1)
     world.settle()
 
     assert set(job.measuring.observed) == {1, 2}
+
+
+def test_a_script_that_starts_for_longer_than_half_the_loan_is_measured_beside_other_starts(world):
+    world.is_quiet = True
+    job = world.submit(curve=None)
+    world.settle()
+    world.wait(timeouts.PROFILING / 2 + 1)
+    world.ready(next(iter(world.workers)))
+    world.settle()
+
+    assert set(job.measuring.observed) == {1}
+
+
+def test_a_size_that_does_not_come_is_waited_for_within_a_bound(world):
+    job = world.submit(curve=None)
+    while not (job.measuring and 1 in job.measuring.observed):
+        world.turn()
+    world.tell_switched = lambda *_: None  # the next one is made, and never entered
+    begin = world.now
+    while job.state is State.PROFILING:
+        world.wait(1.0)
+
+    assert world.now - begin <= timeouts.MEASURING + 2
+    assert set(job.points) == {1}
 
 
 def test_a_run_of_efctl_profile_ends_with_the_curve(world):
@@ -689,6 +713,19 @@ def test_live_steps_at_a_guessed_size_are_its_measurement_from_then_on(world):
     assert 8 not in job.guessed
     assert planned(world, job)[8] == job.points[8]
     assert [one.kind for one in world.plane.take_effects()] == ["curve"]
+
+
+def test_reports_in_a_row_are_of_one_size(world):
+    job = world.submit(curve=None)
+    world.settle()
+    for _ in range(refine.PATIENCE - 1):
+        progress(world, job, 2 * job.points[4])
+    assert job.deviations == refine.PATIENCE - 1
+    world.join("n1", 4)
+    world.settle()
+
+    assert job.members.settled.world_size == 8
+    assert job.deviations == 0
 
 
 def measured_slowly(world, job, *, seconds):

@@ -169,6 +169,17 @@ def test_four_workers_on_two_cores_are_guessed_within_fifteen_percent(one, two, 
     assert found.steps_per_s * four / 1e3 - 1 <= found.margin
 
 
+@pytest.mark.parametrize(("one", "two", "four"), MEASURED.values(), ids=MEASURED)
+def test_of_one_measurement_no_promise_counts_on_shared_processor_time(one, two, four):
+    """Nothing shows yet that any of it gets less with more workers; it may not."""
+    step_ms, spread, cpu_ms = one
+    known = {1: Observation(1e3 / step_ms, spread, cpu_ms / 1e3)}
+    host = Host(cores=2, slots=4)
+
+    assert fit(known, host).at(4).cautious * four / 1e3 < 1.15
+    assert fit(known, host).at(2).cautious * two[0] / 1e3 < 1.15
+
+
 @given(
     workers=st.sampled_from((1, 2, 3, 4, 8, 16)),
     seconds=st.floats(0.1, 1e3),  # far above a turn; below one, no two answers can be told apart

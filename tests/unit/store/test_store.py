@@ -154,6 +154,14 @@ def test_an_entry_behind_a_stale_hint_is_not_lost(store, stream):
     assert store.append(stream, b"d") == 3
 
 
+def test_a_stream_reaches_as_far_as_it_ever_had_entries(store, stream):
+    for number in range(4):
+        store.append(stream, str(number).encode())
+    assert [store.reaches(stream, end) for end in (0, 1, 4, 5)] == [True, True, True, False]
+    store.trim(stream, 3)
+    assert [store.reaches(stream, end) for end in (0, 2, 4, 5)] == [True, True, True, False]
+
+
 def test_an_entry_put_into_a_trimmed_place_moves_to_the_end(store, stream, monkeypatch):
     store.append(stream, b"a")
     number = store._number
