@@ -41,7 +41,8 @@ def digits() -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, targets: Tensor) -> float:
     model.eval()
-    correct = model(images).argmax(dim=1) == targets
+    device = next(model.parameters()).device
+    correct = model(images.to(device)).argmax(dim=1) == targets.to(device)
     return float(correct.float().mean())
 
 

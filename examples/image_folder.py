@@ -23,6 +23,7 @@ SIZES: dict[str, tuple[int, dict[str, Any]]] = {
     "small": (32, {"depths": (1, 1, 1, 1), "width": 16}),
     "resnet50": (224, {}),
 }
+SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
@@ -30,7 +31,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, folder: Path, side: int) -> None:
         self.classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        self.files = sorted(file for file in folder.glob("*/*") if file.suffix in {".png", ".jpg"})
+        self.files = sorted(f for f in folder.glob("*/*") if f.suffix.lower() in SUFFIXES)
         self.side = side
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ def main() -> None:
         global_batch_size=args.batch_size,
         max_steps=args.steps,
         max_epochs=None if args.steps else args.epochs,
-        epoch_end="drop",  # BatchNorm refuses a rank's share of one sample
+        epoch_end="drop",  # BatchNorm refuses a step of one sample
         num_workers=args.loaders,
     )
     trainer.fit()

@@ -32,10 +32,7 @@ class TwoHeads(nn.Module):
 
 
 class Averaging(Callback):
-    """Keeps a moving average of the weights.
-
-    A callback runs once per step on every rank, the loop's body once per micro-batch.
-    """
+    """A moving average. A callback runs once per step on every rank, a loop per micro-batch."""
 
     def __init__(self, average: AveragedModel) -> None:
         self.average = average
@@ -76,8 +73,9 @@ def main() -> None:
     trainer.register("average", average)  # joiners get it, checkpoints have it
     for inputs, targets in trainer:
         scores, drawings = model(inputs)
-        trainer.step(cross_entropy(scores, targets) + mse_loss(drawings, inputs))
-        if trainer.rank == 0 and trainer.global_step % 50 == 0 and not trainer.profiling:
+        is_done = trainer.step(cross_entropy(scores, targets) + mse_loss(drawings, inputs))
+        is_mine = is_done and trainer.rank == 0 and not trainer.profiling
+        if is_mine and trainer.global_step % 50 == 0:
             accuracy = accuracy_of(average, held_out, trainer.device)
             print(f"step {trainer.global_step}, loss {trainer.loss:.3f}, accuracy {accuracy:.3f}")
             if accuracy > args.good_enough:

@@ -28,8 +28,8 @@ FOOTER = """\
 All behind SCRIPT is the script's. Every option can also be set as EFLIB_<OPTION>, as in
 EFLIB_DEADLINE=2h. See jobs with: efctl status
 
-Exit status: 0 done, 1 the job failed, 2 wrong usage, 3 refused at admission, 4 preempted and can be
-resumed, 5 the coordinator or the store cannot be reached, 70 a fault of eflib, 128+n signal n"""
+Exit status: 0 done, 1 the job failed, 2 wrong usage, 3 refused at admission, 5 the coordinator or
+the store cannot be reached, 70 a fault of eflib, 128+n signal n"""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def rate(step):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--batch-size", type=int, default=16, help="per process and micro-batch")
+    parser.add_argument("--batch-size", type=int, default=16, help="per micro-batch")
     parser.add_argument("--accumulation", type=int, default=4, help="micro-batches over all")
     parser.add_argument("--characters", type=int, default=2000)
     args = parser.parse_args()

@@ -6,6 +6,7 @@ import inspect
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import TensorDataset
 
 from eflib import ElasticTrainer
@@ -35,7 +36,7 @@ def rate(step):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--batch-size", type=int, default=16, help="per process and micro-batch")
+    parser.add_argument("--batch-size", type=int, default=16, help="per micro-batch")
     parser.add_argument("--accumulation", type=int, default=4, help="micro-batches over all")
     parser.add_argument("--characters", type=int, default=2000)
     args = parser.parse_args()
@@ -45,7 +46,7 @@ def main():
     windows = codes.unfold(0, LENGTH + 1, 1)
     dataset = TensorDataset(windows[:, :-1], windows[:, 1:])
     model = GPT()
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
     trainer = ElasticTrainer(
         model,
         optimizer,
@@ -54,11 +55,10 @@ def main():
         max_microbatch_size=args.batch_size,
         max_steps=args.steps,
         max_grad_norm=1.0,
+        lr_scheduler=LambdaLR(optimizer, rate),
     )
     for inputs, targets in trainer:
         step = trainer.global_step
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step)
         _, loss = model(inputs, targets)
         if trainer.step(loss) and trainer.rank == 0 and step % 10 == 0:
             print(f"step {step}: loss {trainer.loss:.3f}", flush=True)

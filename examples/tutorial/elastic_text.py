@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import os
 
 import torch
 from torch import nn
@@ -44,7 +43,6 @@ class GPT(nn.Module):
 
 class Trainer:
     def __init__(self, model, optimizer, loader, max_epochs):
-        self.rank = int(os.environ.get("RANK", "0"))
         self.optimizer = optimizer
         self.loader = loader
         self.max_epochs = max_epochs
@@ -59,7 +57,7 @@ class Trainer:
         for number, (tokens, targets) in enumerate(self.loader):
             loss = self.run_batch(tokens, targets)
             if number % 10 == 0:
-                print(f"[{self.rank}] epoch {epoch} batch {number} loss {loss:.3f}", flush=True)
+                print(f"epoch {epoch} batch {number} loss {loss:.3f}", flush=True)
 
     def train(self):
         for epoch in self.loader.epochs():
@@ -69,7 +67,7 @@ class Trainer:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch-size", type=int, default=64, help="per process")
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--characters", type=int, default=2000)
     args = parser.parse_args()
     epochs, batch = args.epochs, args.batch_size

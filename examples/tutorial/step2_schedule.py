@@ -25,6 +25,7 @@ trainer = ElasticTrainer(
     data,
     global_batch_size=64,
     max_epochs=EPOCHS,
+    epoch_end="short",
     lr_scheduler=schedule,
 )
 

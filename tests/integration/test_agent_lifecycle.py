@@ -140,6 +140,7 @@ def test_a_drained_agent_lets_its_workers_leave_and_says_so(stage, start_agent):
     assert stage.wait_exit(stubborn)["signal"] == "SIGKILL"
     assert stage.messages("node_left") == [{"type": "node_left", "node": "n0"}]
     assert stage.record() is None
+    assert "Traceback" not in agent.log()
 
 
 def test_two_agents_share_a_host_and_a_node_has_one_agent(stage, start_agent):
