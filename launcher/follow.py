@@ -45,6 +45,9 @@ class Source(Protocol):
     def coordinator(self) -> Status | None:
         """Return the coordinator's record, or None if none runs."""
 
+    def nodes(self) -> list[Status]:
+        """Return the records of all nodes that have an agent, or had one that died."""
+
     def lost_nodes(self) -> list[str]:
         """Return the nodes here whose agents have died."""
 
@@ -256,5 +259,6 @@ class _AgentWatch(_Watch):
             if node not in lost:
                 self._screen.say(f"an agent of node {node} runs again")
         self._lost = lost
-        if lost and is_managed:
+        # One that ends with the coordinator before this one may still have been there at the start.
+        if is_managed and (lost or not self._source.nodes()):
             self._start_again(now)

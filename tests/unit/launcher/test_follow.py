@@ -16,12 +16,16 @@ class Source:
         self.away = False
         self.managed = True
         self.lost = []
+        self.present = ["n0"]
 
     def status(self, job_id):
         return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
 
     def coordinator(self):
         return None if self.away else {"pid": 1, "managed": self.managed}
+
+    def nodes(self):
+        return [{"node": node} for node in self.present]
 
     def lost_nodes(self):
         return self.lost
@@ -205,6 +209,28 @@ def test_an_agent_that_died_is_started_again(make, a_status, fake_time):
         "the agent of node n0 has died, and its workers with it; another is started",
         "an agent of node n0 runs again",
     ]
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_where_no_node_is_left_an_agent_is_started_if_the_coordinator_is_ours(
+    make, a_status, fake_time, managed
+):
+    """The agent of the last coordinator was there as we looked for one, and left with it."""
+    source = Source(a_status(state="PROFILING"))
+    source.managed, source.present = managed, []
+    started = []
+
+    def restart():
+        started.append(fake_time.seconds)
+        source.present = ["n0"]
+
+    def act(seconds):
+        if seconds > 8:
+            source.statuses = [a_status(state="SUCCEEDED")]
+
+    fake_time.on_sleep = act
+    make(source, restart=restart).until_ended()
+    assert len(started) == managed
 
 
 def test_an_agent_that_somebody_else_started_is_reported_and_left_to_them(
