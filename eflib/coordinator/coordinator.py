@@ -122,8 +122,7 @@ class Coordinator:
         """
         effects: list[Effect] = []
         begin_of_recent = self._clock() - timeouts.REPLY
-        entries = list(self._journal.read())
-        for entry in entries:
+        for entry in self._journal.read():
             self._fold(entry)
             self._read = max(self._read, int(entry.get("inbox", -1)) + 1, entry.get("read", 0))
             is_recent = entry["t"] > begin_of_recent
@@ -132,7 +131,7 @@ class Coordinator:
         self._plane.effects = effects
         if not self._store.reaches(keys.INBOX, self._read):
             self._read = 0  # another store, or one that lost what it had
-        if not entries:
+        if not self._plane.num_jobs:  # there is no journal, or it was moved away
             self._plane.num_jobs = self._highest_number()
         self._journal.open()
         self._act(self._clock())

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +63,14 @@ def refuse_a_second(store: SignedStore, *, within: float = timeouts.OTHER) -> No
         record = other_coordinator(store)
         return record is not None and record["beats"] != other["beats"]
 
-    with suppress(_NoBeatError):
+    try:
         wait_for(beats, timeout=within, what="a beat", poll=0.1, error=_NoBeatError)
-        raise UsageError(
-            f"a coordinator runs already on {other['host']} (pid {other['pid']}) over this store",
-            hint="ask it with: efctl status --store ADDRESS",
-        )
+    except _NoBeatError:
+        return
+    raise UsageError(
+        f"a coordinator runs already on {other['host']} (pid {other['pid']}) over this store",
+        hint="ask it with: efctl status --store ADDRESS",
+    )
 
 
 class _NoBeatError(EflibError):
