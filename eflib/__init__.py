@@ -8,7 +8,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eflib.trainer.sampler import ElasticLoader, ElasticSampler
+    from eflib.trainer.data.sampler import ElasticLoader, ElasticSampler
     from eflib.trainer.trainer import ElasticTrainer
 
 __version__ = "0.1.0"
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of a module attrib
 
         return ElasticTrainer
     if name in {"ElasticLoader", "ElasticSampler"}:
-        from eflib.trainer import sampler  # noqa: PLC0415 - lazy: torch takes seconds
+        from eflib.trainer.data import sampler  # noqa: PLC0415 - lazy: torch takes seconds
 
         return getattr(sampler, name)
     raise AttributeError(f"module 'eflib' has no attribute {name!r}")

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from eflib import ElasticTrainer
 from eflib.models import build
-from eflib.trainer import checkpoint
+from eflib.trainer.state import checkpoint
 
 SIZES: dict[str, dict[str, int]] = {
     "small": {"context": 64, "width": 64, "num_layers": 2, "num_heads": 2},

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from eflib.errors import UsageError
-from eflib.trainer.microbatch import AUTO
+from eflib.trainer.data.microbatch import AUTO
 
 AUTOCAST: dict[str, torch.dtype | None] = {
     "fp32": None,

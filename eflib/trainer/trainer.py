@@ -19,7 +19,20 @@ from eflib import pulse
 from eflib.errors import UsageError
 from eflib.store.messages import PAUSE, PROFILE
 from eflib.trainer import checks
-from eflib.trainer.accumulation import (
+from eflib.trainer.collectives import is_peer_loss
+from eflib.trainer.data.batches import to_device
+from eflib.trainer.data.feed import Cut
+from eflib.trainer.data.feeding import make_feed
+from eflib.trainer.data.microbatch import MicrobatchSize, is_out_of_memory
+from eflib.trainer.data.position import CARRY
+from eflib.trainer.data.stream import StreamLoader
+from eflib.trainer.elastic.conductor import LeftError
+from eflib.trainer.elastic.reporting import machine
+from eflib.trainer.elastic.session import Session
+from eflib.trainer.state.saving import CheckpointWriter
+from eflib.trainer.state.sharded_state import ShardedState
+from eflib.trainer.state.state import Stateful, TrainingState
+from eflib.trainer.step.accumulation import (
     COUNT,
     DECISION,
     ENDING,
@@ -29,27 +42,15 @@ from eflib.trainer.accumulation import (
     SAVING,
     Accumulation,
 )
-from eflib.trainer.batches import to_device
-from eflib.trainer.conductor import LeftError
-from eflib.trainer.deterministic import NUM_SHARDS, fix_arithmetic
-from eflib.trainer.feed import Cut
-from eflib.trainer.feeding import make_feed
-from eflib.trainer.microbatch import MicrobatchSize, is_out_of_memory
-from eflib.trainer.position import CARRY
-from eflib.trainer.reporting import machine
-from eflib.trainer.saving import CheckpointWriter
-from eflib.trainer.session import Session
-from eflib.trainer.sharded import ShardedState, is_peer_loss
-from eflib.trainer.state import Stateful, TrainingState
-from eflib.trainer.stream import StreamLoader
-from eflib.trainer.sync_batchnorm import convert
+from eflib.trainer.step.deterministic import NUM_SHARDS, fix_arithmetic
+from eflib.trainer.step.sync_batchnorm import convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from eflib.store.messages import Generation
     from eflib.trainer.callback import Callback
-    from eflib.trainer.position import Block
+    from eflib.trainer.data.position import Block
 
 PREEMPTED_STATUS = 4
 REPLICATED, FSDP = "ddp", "fsdp"

@@ -27,7 +27,7 @@ from live import LiveCluster
 
 from eflib import profiles
 from eflib.profiler.fit import Host, Observation, fit
-from eflib.trainer.reporting import machine
+from eflib.trainer.elastic.reporting import machine
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits.py"

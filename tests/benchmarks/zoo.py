@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 from eflib import ElasticTrainer, models, profiles
-from eflib.trainer.batches import to_device
 from eflib.trainer.callback import Callback
-from eflib.trainer.reporting import machine, memory_bytes
+from eflib.trainer.data.batches import to_device
+from eflib.trainer.elastic.reporting import machine, memory_bytes
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.unit.models.sizes import SMALL

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from eflib.trainer import checkpoint
-from eflib.trainer.position import DataPlan
+from eflib.trainer.data.position import DataPlan
+from eflib.trainer.state import checkpoint
 from tests.helpers.clusters import LONG, SCRIPT, Audit
 from tests.helpers.scripts.sharded import make_model, samples
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eflib.errors import UsageError
-from eflib.trainer.position import (
+from eflib.trainer.data.position import (
     CARRY,
     DROP,
     EPOCH_ENDS,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eflib import ElasticSampler
-from eflib.trainer.position import CARRY, DROP, EPOCH_ENDS, SHORT, epoch_order
+from eflib.trainer.data.position import CARRY, DROP, EPOCH_ENDS, SHORT, epoch_order
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=120)
 WORLDS = st.lists(st.integers(1, 5), min_size=1, max_size=4)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from eflib.trainer import checkpoint, storage
-from eflib.trainer.state import TrainingState
+from eflib.trainer.state import checkpoint, storage
+from eflib.trainer.state.state import TrainingState
 
 torch.set_num_threads(1)
 folder, num_points, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

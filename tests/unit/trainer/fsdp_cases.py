@@ -8,12 +8,15 @@ import torch
 import torch.distributed as dist
 
 from eflib.store.messages import Generation, Member
-from eflib.trainer import checkpoint, fsdp, timeouts
-from eflib.trainer.conductor import LeftError
-from eflib.trainer.formation import GroupKeeper
-from eflib.trainer.membership import Membership
-from eflib.trainer.position import share
-from eflib.trainer.sharded import ShardedConductor, ShardedReducer, ShardedState
+from eflib.trainer import timeouts
+from eflib.trainer.data.position import share
+from eflib.trainer.elastic.conductor import LeftError
+from eflib.trainer.elastic.formation import GroupKeeper
+from eflib.trainer.elastic.membership import Membership
+from eflib.trainer.elastic.sharded_conductor import ShardedConductor
+from eflib.trainer.state import checkpoint, fsdp
+from eflib.trainer.state.sharded_state import ShardedState
+from eflib.trainer.step.sharded_reduction import ShardedReducer
 
 WORKERS = ((0, 1), (0,), (0, 2), (0, 2, 3), (2, 0))  # the members of each generation
 SIZES = tuple(len(members) for members in WORKERS)

@@ -9,10 +9,11 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from eflib.errors import StateMismatchError, UsageError
-from eflib.trainer import reduction, timeouts
-from eflib.trainer.digest import digest
-from eflib.trainer.state import TrainingState
-from eflib.trainer.transfer import compare_digests, exchange_standings, send_state
+from eflib.trainer import timeouts
+from eflib.trainer.elastic.transfer import compare_digests, exchange_standings, send_state
+from eflib.trainer.state.digest import digest
+from eflib.trainer.state.state import TrainingState
+from eflib.trainer.step import reduction
 from tests.unit.trainer.builders import Points, Recorder, a_trainer
 from tests.unit.trainer.ranks import rank_of
 from tests.unit.trainer.streams import Streamed

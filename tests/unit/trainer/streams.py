@@ -2,7 +2,7 @@
 
 import torch
 
-from eflib.trainer.position import epoch_order
+from eflib.trainer.data.position import epoch_order
 from tests.unit.trainer.builders import Points
 
 

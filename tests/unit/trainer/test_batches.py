@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from eflib.errors import UsageError
-from eflib.trainer.batches import to_device
 from eflib.trainer.checks import call_model, split_batch
+from eflib.trainer.data.batches import to_device
 
 Pair = namedtuple("Pair", "x y")
 META = torch.device("meta")

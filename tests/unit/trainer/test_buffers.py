@@ -2,7 +2,7 @@
 
 import torch
 
-from eflib.trainer.buffers import BufferKeeper
+from eflib.trainer.step.buffers import BufferKeeper
 
 
 class Buffered(torch.nn.Module):

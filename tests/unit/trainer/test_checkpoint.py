@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from eflib.errors import CheckpointError, StateMismatchError, UsageError
-from eflib.trainer import checkpoint, timeouts
-from eflib.trainer.saving import CheckpointWriter
-from eflib.trainer.state import TrainingState
-from eflib.trainer.storage import Piece, read_into
-from eflib.trainer.tree import flatten
+from eflib.trainer import timeouts
+from eflib.trainer.state import checkpoint
+from eflib.trainer.state.saving import CheckpointWriter
+from eflib.trainer.state.state import TrainingState
+from eflib.trainer.state.storage import Piece, read_into
+from eflib.trainer.state.tree import flatten
 from tests.unit.trainer.builders import Recorder, a_model, a_trainer, are_equal, weights
 
 

@@ -5,12 +5,13 @@ import torch
 
 from eflib.errors import StateMismatchError, WorkerFailedError
 from eflib.store.messages import Generation, Member
-from eflib.trainer import checkpoint, conductor
-from eflib.trainer.conductor import Conductor, LeftError
-from eflib.trainer.formation import EndpointGoneError, MissingMembersError, SupersededError
-from eflib.trainer.membership import Membership
-from eflib.trainer.state import TrainingState
-from eflib.trainer.transfer import Standing
+from eflib.trainer.elastic import conductor
+from eflib.trainer.elastic.conductor import Conductor, LeftError
+from eflib.trainer.elastic.formation import EndpointGoneError, MissingMembersError, SupersededError
+from eflib.trainer.elastic.membership import Membership
+from eflib.trainer.elastic.transfer import Standing
+from eflib.trainer.state import checkpoint
+from eflib.trainer.state.state import TrainingState
 
 
 class Script(Membership):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eflib.trainer.digest import digest
+from eflib.trainer.state.digest import digest
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=60)
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8]

@@ -9,7 +9,12 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore
 
 from eflib.trainer import timeouts
-from eflib.trainer.formation import Endpoint, EndpointGoneError, GroupKeeper, MissingMembersError
+from eflib.trainer.elastic.formation import (
+    Endpoint,
+    EndpointGoneError,
+    GroupKeeper,
+    MissingMembersError,
+)
 
 HOST = "127.0.0.1"
 

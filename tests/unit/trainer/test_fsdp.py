@@ -10,8 +10,8 @@ import torch
 from torch.distributed import TCPStore
 
 from eflib.errors import UsageError
-from eflib.trainer import checkpoint, fsdp
-from eflib.trainer.sharded import is_peer_loss
+from eflib.trainer.collectives import is_peer_loss
+from eflib.trainer.state import checkpoint, fsdp
 from tests.unit.trainer import fsdp_cases
 from tests.unit.trainer.builders import a_trainer
 from tests.unit.trainer.fsdp_cases import SIZES, STEPS, Net

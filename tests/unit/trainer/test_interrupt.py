@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from eflib.errors import StoreError
-from eflib.trainer.interrupt import interrupted_when
+from eflib.trainer.elastic.interrupt import interrupted_when
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="the descriptors of a process are listed on Linux"

@@ -6,9 +6,9 @@ import psutil
 import pytest
 import torch
 
-from eflib.trainer.feed import Cut
-from eflib.trainer.loader import BlockLoader
-from eflib.trainer.position import DataPlan
+from eflib.trainer.data.feed import Cut
+from eflib.trainer.data.loader import BlockLoader
+from eflib.trainer.data.position import DataPlan
 from tests.unit.trainer.builders import Noisy, Points
 
 PLAN = DataPlan(num_samples=22, global_batch_size=5, seed=3)

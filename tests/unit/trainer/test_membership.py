@@ -6,7 +6,7 @@ from eflib.errors import PreemptedError, WorkerFailedError
 from eflib.store import SignedStore, keys, open_store
 from eflib.store.messages import Generation, Member
 from eflib.trainer import timeouts
-from eflib.trainer.membership import FixedMembership, StoreMembership
+from eflib.trainer.elastic.membership import FixedMembership, StoreMembership
 
 
 class Clock:
@@ -28,7 +28,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("eflib.trainer.membership.time", clock)
+    monkeypatch.setattr("eflib.trainer.elastic.membership.time", clock)
     return clock
 
 

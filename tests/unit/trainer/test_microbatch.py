@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eflib.errors import UsageError, WorkerFailedError
-from eflib.trainer.microbatch import MicrobatchSize, is_out_of_memory
+from eflib.trainer.data.microbatch import MicrobatchSize, is_out_of_memory
 from tests.unit.trainer.builders import Points, Recorder, a_trainer, are_equal, weights
 
 mse = torch.nn.functional.mse_loss

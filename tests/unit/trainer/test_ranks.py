@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from eflib.trainer.digest import digest
-from eflib.trainer.position import DataPlan
-from eflib.trainer.transfer import Standing, choose_source
+from eflib.trainer.data.position import DataPlan
+from eflib.trainer.elastic.transfer import Standing, choose_source
+from eflib.trainer.state.digest import digest
 from tests.unit.trainer import gloo_cases
 from tests.unit.trainer.gloo_cases import TRAININGS, WORLD_SIZE
 from tests.unit.trainer.ranks import run_ranks

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from eflib.trainer import reduction
-from eflib.trainer.reduction import GradientReducer
+from eflib.trainer.step import reduction
+from eflib.trainer.step.reduction import GradientReducer
 
 
 class Line:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from eflib.errors import StoreError
-from eflib.trainer import reporting
-from eflib.trainer.reporting import (
+from eflib.trainer.elastic import reporting
+from eflib.trainer.elastic.reporting import (
     MEASURED_SECONDS_MOST,
     MEASURED_STEPS,
     WARM_UP_STEPS,

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from eflib import ElasticLoader, ElasticSampler
 from eflib.errors import StateMismatchError, UsageError
-from eflib.trainer.position import DataPlan, epoch_order
+from eflib.trainer.data.position import DataPlan, epoch_order
 from tests.unit.trainer.builders import Noisy, Points
 
 SIZE = 22

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from eflib.errors import StateMismatchError, UsageError
-from eflib.trainer.digest import digest
-from eflib.trainer.state import TrainingState
-from eflib.trainer.tree import unflatten
+from eflib.trainer.state.digest import digest
+from eflib.trainer.state.state import TrainingState
+from eflib.trainer.state.tree import unflatten
 
 
 class Counter:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from eflib.errors import UsageError
 from eflib.trainer import checks
-from eflib.trainer.feed import Cut
-from eflib.trainer.position import CARRY, DROP, EPOCH_ENDS, SHORT, DataPlan
-from eflib.trainer.stream import Source, StreamLoader
+from eflib.trainer.data.feed import Cut
+from eflib.trainer.data.position import CARRY, DROP, EPOCH_ENDS, SHORT, DataPlan
+from eflib.trainer.data.stream import Source, StreamLoader
 from tests.unit.trainer.builders import Noisy, Points, Recorder, a_trainer, are_equal, weights
 from tests.unit.trainer.streams import (
     Iterators,

@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 
 from eflib.errors import UsageError
-from eflib.trainer.sync_batchnorm import convert
+from eflib.trainer.step.sync_batchnorm import convert
 from tests.unit.trainer.builders import a_trainer
 
 

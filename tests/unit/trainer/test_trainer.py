@@ -10,8 +10,8 @@ from eflib.errors import PreemptedError, UsageError
 from eflib.store.messages import Generation, Member
 from eflib.trainer.audit import SampleAudit, read_audit
 from eflib.trainer.callback import Callback
-from eflib.trainer.conductor import LeftError
-from eflib.trainer.position import DataPlan
+from eflib.trainer.data.position import DataPlan
+from eflib.trainer.elastic.conductor import LeftError
 from tests.unit.trainer.builders import (
     Noisy,
     Points,

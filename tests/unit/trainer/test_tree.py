@@ -10,7 +10,7 @@ import torch
 from torch.optim import lr_scheduler as lrs
 
 from eflib.errors import UsageError
-from eflib.trainer.tree import flatten, unflatten
+from eflib.trainer.state.tree import flatten, unflatten
 
 
 def through(tree):

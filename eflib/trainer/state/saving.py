@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from eflib.errors import CheckpointError, EflibError
-from eflib.trainer import checkpoint, timeouts
+from eflib.trainer import timeouts
+from eflib.trainer.state import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from eflib.trainer.checkpoint import Snapshot
-    from eflib.trainer.storage import Piece
+    from eflib.trainer.state.checkpoint import Snapshot
+    from eflib.trainer.state.storage import Piece
 
 
 class CheckpointWriter:

@@ -17,9 +17,9 @@ from torch.utils.data import Sampler
 from eflib import env
 from eflib.errors import StateMismatchError, UsageError
 from eflib.trainer import checks
-from eflib.trainer.feed import Cut
-from eflib.trainer.loader import BlockLoader
-from eflib.trainer.position import SHORT, Block, DataPlan, rank_blocks
+from eflib.trainer.data.feed import Cut
+from eflib.trainer.data.loader import BlockLoader
+from eflib.trainer.data.position import SHORT, Block, DataPlan, rank_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

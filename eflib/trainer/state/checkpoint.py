@@ -21,8 +21,8 @@ import torch
 
 from eflib.errors import CheckpointError
 from eflib.trainer import timeouts
-from eflib.trainer.storage import CHUNK_BYTES, Piece, read_into, write_pieces
-from eflib.trainer.tree import names, unflatten
+from eflib.trainer.state.storage import CHUNK_BYTES, Piece, read_into, write_pieces
+from eflib.trainer.state.tree import names, unflatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import torch
 
 from eflib.errors import StateMismatchError, UsageError
-from eflib.trainer.checkpoint import Snapshot
-from eflib.trainer.storage import Piece
-from eflib.trainer.tree import flatten, names
+from eflib.trainer.state.checkpoint import Snapshot
+from eflib.trainer.state.storage import Piece
+from eflib.trainer.state.tree import flatten, names
 
 
 class Stateful(Protocol):

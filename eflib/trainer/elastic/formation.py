@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from eflib.trainer import timeouts
-from eflib.trainer.interrupt import interrupted_when
+from eflib.trainer.elastic.interrupt import interrupted_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable

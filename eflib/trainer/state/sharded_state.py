@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import random
-import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,28 +21,20 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import _get_default_store
 from torch.distributed.tensor import DTensor
 
-from eflib.errors import StateMismatchError, UsageError, WorkerFailedError
-from eflib.trainer import checkpoint, fsdp, timeouts
-from eflib.trainer.conductor import Conductor
-from eflib.trainer.digest import digest
-from eflib.trainer.state import Stateful, TrainingState
-from eflib.trainer.storage import Piece, read_into
-from eflib.trainer.transfer import (
-    broadcast_text,
-    choose_source,
-    exchange_standings,
-    gather_rows,
-    is_training_over,
-)
-from eflib.trainer.tree import names, unflatten
+from eflib.errors import StateMismatchError, UsageError
+from eflib.trainer import timeouts
+from eflib.trainer.collectives import broadcast_text, gather_rows
+from eflib.trainer.state import checkpoint, fsdp
+from eflib.trainer.state.digest import digest
+from eflib.trainer.state.state import Stateful, TrainingState
+from eflib.trainer.state.storage import Piece, read_into
+from eflib.trainer.state.tree import names, unflatten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from eflib.store.messages import Generation
+    from pathlib import Path
 
 _STATE = "parts/optimizer/state/"
-_LOST = "lost"
 
 
 class ShardedState(TrainingState):
@@ -313,140 +301,3 @@ class ShardedState(TrainingState):
 def _spec(tensor: torch.Tensor) -> str:
     shape = ",".join(str(size) for size in tensor.shape)
     return f"{str(tensor.dtype).removeprefix('torch.')}|{shape}"
-
-
-class ShardedConductor(Conductor):
-    """Takes a worker with a sharded state from one generation into the next."""
-
-    _state: ShardedState
-
-    def _before_leaving(self, following: Generation, parts: dict[str, float]) -> None:
-        """Gather the state on a rank that stays, while the old group still stands."""
-        begin = time.perf_counter()
-        current = self.generation
-        if current is None or not current.world_size:
-            return
-        holder = next(
-            (rank for rank, one in enumerate(current.members)
-             if following.rank_of(one.worker) is not None), None,
-        )  # fmt: skip
-        if holder is None or not self._state.is_held:
-            return  # nobody stays, or a peer was lost: a checkpoint brings the state along
-        is_lost = False
-        try:
-            self._state.gather(holder)
-        except RuntimeError:
-            is_lost = True
-        if is_lost:  # outside the handler: its frames hold the connections
-            self.abandon()
-        parts["gather"] = time.perf_counter() - begin
-
-    def abandon(self) -> None:
-        """Let all go that holds the group, and close it."""
-        self._state.drop()
-        super().abandon()
-        gc.collect()  # some of it goes in circles
-
-    def _share_state(self, parts: dict[str, float]) -> None:
-        begin = time.perf_counter()
-        state = self._state
-        state.drop()
-        standings = exchange_standings(state, has_state=state.is_in_transit)
-        state.is_over = is_training_over(standings)  # never where a checkpoint is gone back to
-        source = choose_source(standings) if any(one.has_state for one in standings) else None
-        saved = self._saved() if source is None else ""
-        if saved == _LOST:
-            raise WorkerFailedError(
-                "a worker is gone and its part of the state with it, and there is no checkpoint",
-                hint="with parallel='fsdp' a checkpoint folder is needed to survive that",
-            )
-        if source is None and not saved:
-            source = 0
-            if self.rank == 0:
-                state.hold()
-        state.shard(self.rank, self.world_size)
-        if source is None:
-            state.read(Path(saved))
-        else:
-            self.sent_bytes = state.send(source)
-        state.token = int(gather_rows(torch.tensor([random.SystemRandom().getrandbits(31)]))[0][0])
-        self.digest = state.compare()
-        state.settle()
-        parts["state"] = time.perf_counter() - begin
-
-    def _saved(self) -> str:
-        """Return the checkpoint that rank 0 finds; "" for a fresh start, or that there is none."""
-        found = ""
-        if self.rank == 0:
-            folder = Path(self._checkpoint_dir) if self._checkpoint_dir else None
-            saved = None
-            if folder is not None:
-                checkpoint.clean(folder)
-                saved = checkpoint.newest(folder)
-            found = str(saved) if saved else "" if self._state.is_fresh else _LOST
-            if saved:
-                print(f"[eflib] goes on from {saved}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
-        if self.world_size == 1:
-            return found
-        return broadcast_text(f":{found}", 0).removeprefix(":")  # no text is sent as none
-
-
-class ShardedReducer:
-    """Gradients that FSDP2 has summed in the backward pass; the control numbers go by themselves.
-
-    Args:
-        model: The sharded model.
-    """
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._model = model
-        self._away: list[tuple[torch.nn.Parameter, torch.Tensor | None]] = []
-
-    def zero(self) -> None:
-        """Begin a step: there are no gradients."""
-        self._away = []
-        fsdp.reshard(self._model)
-        for parameter in self._model.parameters():
-            parameter.grad = None
-
-    def put_away(self) -> None:
-        """Between two backward passes: take the gradients out of the user's reach."""
-        self._away = [(parameter, parameter.grad) for parameter in self._model.parameters()]
-        for parameter, _ in self._away:
-            parameter.grad = None
-
-    def take_up(self) -> None:
-        """Go on after ``put_away``, before the next backward pass.
-
-        The model may hold gathered parameters now; gradients are of the rows.
-        """
-        for parameter, grad in self._away:
-            parameter.grad = grad
-
-    def arm(self, *, world_size: int) -> None:
-        """Do nothing: FSDP2 sends as it goes."""
-
-    def reduce(self, control: Sequence[float | torch.Tensor], *, world_size: int) -> list[float]:
-        """Sum the control numbers over all ranks.
-
-        Raises:
-            RuntimeError: A peer is gone.
-        """
-        numbers = torch.tensor([float(one) for one in control], dtype=torch.float64)
-        if world_size > 1:
-            dist.all_reduce(numbers)
-        return [float(one) for one in numbers]
-
-    def scale(self, factor: float) -> None:
-        """Multiply all gradients by a number, after the reduction."""
-        for parameter in self._model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
-
-
-def is_peer_loss(error: BaseException | None) -> bool:
-    """Tell whether an error says that a member of the process group is gone."""
-    if isinstance(error, dist.DistError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("gloo" in text or "NCCL" in text)

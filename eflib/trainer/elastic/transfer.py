@@ -9,11 +9,12 @@ import torch
 import torch.distributed as dist
 
 from eflib.errors import StateMismatchError
-from eflib.trainer.digest import digest
-from eflib.trainer.tree import unflatten
+from eflib.trainer.collectives import broadcast_text, gather_rows, gather_text
+from eflib.trainer.state.digest import digest
+from eflib.trainer.state.tree import unflatten
 
 if TYPE_CHECKING:
-    from eflib.trainer.state import TrainingState
+    from eflib.trainer.state.state import TrainingState
 
 LARGE_BYTES = 1024 * 1024  # tensors from here on are sent in place, smaller ones joined
 
@@ -59,7 +60,7 @@ def exchange_standings(state: TrainingState, *, has_state: bool) -> list[Standin
     rows = gather_rows(torch.tensor([has_state, state.global_step, state.is_over, signature]))
     if any(int(row[3]) != signature for row in rows):
         raise StateMismatchError(
-            _first_difference(_gather_text("\n".join(state.description()))),
+            _first_difference(gather_text("\n".join(state.description()))),
             hint="build the same model on every rank: sizes must not depend on rank or world size",
         )
     return [Standing(bool(row[0]), int(row[1]), bool(row[2])) for row in rows]
@@ -124,24 +125,6 @@ def compare_digests(state: TrainingState) -> int:
     return own
 
 
-def gather_rows(row: torch.Tensor) -> list[torch.Tensor]:
-    """Return the rows of all ranks, in order."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return [row]
-    rows = [torch.empty_like(row) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, row)
-    return rows
-
-
-def _gather_text(text: str) -> list[str]:
-    data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-    sizes = [int(row[0]) for row in gather_rows(torch.tensor([data.numel()]))]
-    padded = torch.zeros(max(sizes), dtype=torch.uint8)
-    padded[: data.numel()] = data
-    rows = gather_rows(padded)
-    return [bytes(row[:size].tolist()).decode() for row, size in zip(rows, sizes, strict=True)]
-
-
 def _first_difference(texts: list[str]) -> str:
     first = texts[0].splitlines()
     for rank, text in enumerate(texts[1:], start=1):
@@ -155,17 +138,6 @@ def _first_difference(texts: list[str]) -> str:
                 f"{len(lines)} tensors against {len(first)}"
             )
     return "the models of the ranks differ"
-
-
-def broadcast_text(text: str, source: int) -> str:
-    """Return the text of one rank, on all."""
-    data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-    size = torch.tensor([data.numel()])
-    dist.broadcast(size, src=source)
-    if dist.get_rank() != source:
-        data = torch.empty(int(size[0]), dtype=torch.uint8)
-    dist.broadcast(data, src=source)
-    return data.numpy().tobytes().decode()
 
 
 def _spec(tensor: torch.Tensor) -> str:

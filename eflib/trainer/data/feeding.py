@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eflib.trainer import checks
-from eflib.trainer.loader import BlockLoader
-from eflib.trainer.position import DataPlan
-from eflib.trainer.stream import Source, StreamLoader
+from eflib.trainer.data.loader import BlockLoader
+from eflib.trainer.data.position import DataPlan
+from eflib.trainer.data.stream import Source, StreamLoader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eflib.trainer.feed import Cut, Feed
+    from eflib.trainer.data.feed import Cut, Feed
 
 
 def make_feed(  # noqa: PLR0913 - what a script says of its data

@@ -19,13 +19,13 @@ import torch
 import torch.distributed as dist
 
 from eflib import env
-from eflib.trainer.position import share
+from eflib.trainer.data.position import share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from eflib.trainer.buffers import BufferKeeper
+    from eflib.trainer.step.buffers import BufferKeeper
 
 NUM_SHARDS = 8
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset
 
-from eflib.trainer.feed import Cut, Feed
-from eflib.trainer.position import Block
-from eflib.trainer.randomness import seed_block, seed_forward
+from eflib.trainer.data.feed import Cut, Feed
+from eflib.trainer.data.position import Block
+from eflib.trainer.data.randomness import seed_block, seed_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from eflib.trainer.position import DataPlan
+    from eflib.trainer.data.position import DataPlan
 
 
 class BlockLoader(Feed):

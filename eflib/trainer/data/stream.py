@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader, IterableDataset
 
 from eflib.errors import UsageError
-from eflib.trainer.feed import Cut, Feed
-from eflib.trainer.position import CARRY, DROP, SHORT, Block
-from eflib.trainer.randomness import seed_block, seed_forward
+from eflib.trainer.data.feed import Cut, Feed
+from eflib.trainer.data.position import CARRY, DROP, SHORT, Block
+from eflib.trainer.data.randomness import seed_block, seed_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

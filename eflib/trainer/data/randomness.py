@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from eflib.trainer.position import Block
+    from eflib.trainer.data.position import Block
 
 _MASK = (1 << 64) - 1
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import default_collate
 
-from eflib.trainer.inheritance import Shed, open_connections
-from eflib.trainer.position import Block, even_passes, rank_blocks, share
+from eflib.trainer.data.inheritance import Shed, open_connections
+from eflib.trainer.data.position import Block, even_passes, rank_blocks, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable

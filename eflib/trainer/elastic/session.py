@@ -18,17 +18,24 @@ from eflib.store.messages import PAUSE, PROFILE, TRAIN, Generation
 from eflib.store.secret import load_key
 from eflib.store.signed import SignedStore
 from eflib.trainer import timeouts
-from eflib.trainer.conductor import Conductor, LeftError
-from eflib.trainer.formation import EndpointGoneError, EnvironmentGroup, GroupKeeper
-from eflib.trainer.membership import FixedMembership, Membership, StoreMembership
-from eflib.trainer.position import share
-from eflib.trainer.reporting import Reporter, Rescale, StepClock, memory_bytes, redirect_output
-from eflib.trainer.sharded import ShardedConductor, ShardedState
+from eflib.trainer.data.position import share
+from eflib.trainer.elastic.conductor import Conductor, LeftError
+from eflib.trainer.elastic.formation import EndpointGoneError, EnvironmentGroup, GroupKeeper
+from eflib.trainer.elastic.membership import FixedMembership, Membership, StoreMembership
+from eflib.trainer.elastic.reporting import (
+    Reporter,
+    Rescale,
+    StepClock,
+    memory_bytes,
+    redirect_output,
+)
+from eflib.trainer.elastic.sharded_conductor import ShardedConductor
+from eflib.trainer.state.sharded_state import ShardedState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from eflib.trainer.state import TrainingState
+    from eflib.trainer.state.state import TrainingState
 
 
 def conductor_of(state: TrainingState) -> type[Conductor]:

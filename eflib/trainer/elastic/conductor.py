@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 from eflib.errors import WorkerFailedError
 from eflib.store.messages import PAUSE
-from eflib.trainer import checkpoint
-from eflib.trainer.formation import (
+from eflib.trainer.elastic.formation import (
     Endpoint,
     EndpointGoneError,
     GroupKeeper,
     MissingMembersError,
     SupersededError,
 )
-from eflib.trainer.transfer import (
+from eflib.trainer.elastic.transfer import (
     Standing,
     choose_source,
     compare_digests,
@@ -27,11 +26,12 @@ from eflib.trainer.transfer import (
     is_training_over,
     send_state,
 )
+from eflib.trainer.state import checkpoint
 
 if TYPE_CHECKING:
     from eflib.store.messages import Generation
-    from eflib.trainer.membership import Membership
-    from eflib.trainer.state import TrainingState
+    from eflib.trainer.elastic.membership import Membership
+    from eflib.trainer.state.state import TrainingState
 
 
 _SAME_FAILURE_LIMIT = 3  # so often the same error while nobody is lost is no matter of peers

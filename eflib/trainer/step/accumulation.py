@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eflib.errors import StateMismatchError
-from eflib.trainer.buffers import BufferKeeper
-from eflib.trainer.deterministic import ShardReducer
-from eflib.trainer.reduction import GradientReducer, unread
-from eflib.trainer.sharded import ShardedReducer
+from eflib.trainer.step.buffers import BufferKeeper
+from eflib.trainer.step.deterministic import ShardReducer
+from eflib.trainer.step.reduction import GradientReducer, unread
+from eflib.trainer.step.sharded_reduction import ShardedReducer
 
 if TYPE_CHECKING:
-    from eflib.trainer.position import Block
-    from eflib.trainer.sync_batchnorm import RankSum
+    from eflib.trainer.data.position import Block
+    from eflib.trainer.step.sync_batchnorm import RankSum
 
 LOSS, COUNT, DECISION, LEAVING, ENDING, SAMPLES, SAVING = range(7)  # a step's control numbers
 NUM_CONTROL = 7

@@ -1,0 +1,1 @@
+"""Samples: their order, positions, shares of the ranks, and what loads them."""

@@ -1,0 +1,1 @@
+"""Membership: generations, process groups, and the state that joiners get."""

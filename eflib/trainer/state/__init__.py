@@ -1,0 +1,1 @@
+"""What training keeps: the state, its digest, and its checkpoints."""

@@ -1,0 +1,1 @@
+"""One optimizer step: micro-batches, gradients and their sum over the ranks."""

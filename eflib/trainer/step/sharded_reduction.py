@@ -1,0 +1,66 @@
+"""A step's gradients where FSDP2 sums them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+
+from eflib.trainer.state import fsdp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ShardedReducer:
+    """Gradients that FSDP2 has summed in the backward pass; the control numbers go by themselves.
+
+    Args:
+        model: The sharded model.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+        self._away: list[tuple[torch.nn.Parameter, torch.Tensor | None]] = []
+
+    def zero(self) -> None:
+        """Begin a step: there are no gradients."""
+        self._away = []
+        fsdp.reshard(self._model)
+        for parameter in self._model.parameters():
+            parameter.grad = None
+
+    def put_away(self) -> None:
+        """Between two backward passes: take the gradients out of the user's reach."""
+        self._away = [(parameter, parameter.grad) for parameter in self._model.parameters()]
+        for parameter, _ in self._away:
+            parameter.grad = None
+
+    def take_up(self) -> None:
+        """Go on after ``put_away``, before the next backward pass.
+
+        The model may hold gathered parameters now; gradients are of the rows.
+        """
+        for parameter, grad in self._away:
+            parameter.grad = grad
+
+    def arm(self, *, world_size: int) -> None:
+        """Do nothing: FSDP2 sends as it goes."""
+
+    def reduce(self, control: Sequence[float | torch.Tensor], *, world_size: int) -> list[float]:
+        """Sum the control numbers over all ranks.
+
+        Raises:
+            RuntimeError: A peer is gone.
+        """
+        numbers = torch.tensor([float(one) for one in control], dtype=torch.float64)
+        if world_size > 1:
+            dist.all_reduce(numbers)
+        return [float(one) for one in numbers]
+
+    def scale(self, factor: float) -> None:
+        """Multiply all gradients by a number, after the reduction."""
+        for parameter in self._model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
