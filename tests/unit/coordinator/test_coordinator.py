@@ -1,6 +1,7 @@
 """The loop around the plane: a folder store, one thread, and a clock that the test turns."""
 
 import itertools
+import threading
 
 import pytest
 from filelock import FileLock
@@ -362,12 +363,28 @@ def test_a_second_coordinator_of_one_home_is_refused(host, monkeypatch):
 
 def test_a_look_whether_one_is_alive_does_not_keep_a_coordinator_from_starting(host, monkeypatch):
     """The look holds the lock for a moment; a start in that moment must wait it out."""
-    lock = FileLock(places.coordinator_lock(host.home))
-    lock.acquire()
-    monkeypatch.setattr("filelock._api.time.sleep", lambda _: lock.release())
+    asked = threading.Event()
+
+    class Asked(FileLock):
+        def acquire(self, *args, **kwargs):
+            asked.set()
+            return super().acquire(*args, **kwargs)
+
+    def look():
+        with FileLock(places.coordinator_lock(host.home)):
+            held.set()
+            asked.wait(timeouts.LOCK)
+
+    held = threading.Event()
+    looker = threading.Thread(target=look)
+    looker.start()
+    assert held.wait(timeouts.LOCK)
+    monkeypatch.setattr("eflib.coordinator.coordinator.FileLock", Asked)
     coordinator = host.make()
     coordinator.stop()
     coordinator.run()
+    looker.join(timeouts.LOCK)
+    assert asked.is_set()
 
 
 def test_alive_means_that_the_lock_is_held(host):
