@@ -29,7 +29,7 @@ from eflib.scheduling.events import (
     SizePinned,
     TimePassed,
 )
-from eflib.scheduling.jobs import JobState, JobView, StoryEntry
+from eflib.scheduling.jobs import JobState, JobView
 from eflib.scheduling.scaling import ScalingCurve
 from eflib.scheduling.scheduler import Scheduler
 from eflib.scheduling.settings import SchedulerSettings
@@ -61,6 +61,5 @@ __all__ = [
     "Scheduler",
     "SchedulerSettings",
     "SizePinned",
-    "StoryEntry",
     "TimePassed",
 ]

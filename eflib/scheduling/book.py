@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from eflib.scheduling.blocks import capacity_by_exponent
+from eflib.scheduling.buddy import capacity_by_exponent
 from eflib.scheduling.cluster import Cluster
 from eflib.scheduling.jobs import Job, Tier
 from eflib.scheduling.occupancy import Occupancy, Periods

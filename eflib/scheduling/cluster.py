@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eflib.errors import UsageError
-from eflib.scheduling.blocks import positions
+from eflib.scheduling.buddy import positions
 from eflib.scheduling.events import Gpu
 
 

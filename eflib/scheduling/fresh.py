@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from eflib.scheduling.counts import ROUNDING, walk_counts
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy, Periods
 from eflib.scheduling.placement import place
@@ -21,9 +22,10 @@ from eflib.scheduling.plan import (
     walk,
     work_to_plan,
 )
+from eflib.scheduling.priced import fill_priced
 from eflib.scheduling.prices import find_prices
 from eflib.scheduling.settings import SchedulerSettings
-from eflib.scheduling.share import ROUNDING, fill, fill_priced, walk_counts
+from eflib.scheduling.share import fill
 from eflib.scheduling.timeline import Timeline
 
 VERIFY_ROUNDS = 3

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
-from eflib.scheduling.blocks import is_block
 from eflib.scheduling.book import Book
+from eflib.scheduling.buddy import is_block
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.plan import DEADLINE_TOLERANCE
 from eflib.scheduling.scheduler import Scheduler

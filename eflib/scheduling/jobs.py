@@ -1,11 +1,11 @@
-"""A live job as the scheduler knows it: request, true progress, what it holds, its story."""
+"""A live job as the scheduler knows it: request, progress, GPUs held, promise."""
 
 from __future__ import annotations
 
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +19,10 @@ if TYPE_CHECKING:
 
 
 class JobState(enum.Enum):
-    """Where a job is in its life; late and best effort are no states but facts."""
+    """What a live job does; late and best effort are no states but facts."""
 
     RUNNING = "running"
     WAITING = "waiting"
-    REJECTED = "rejected"
-    ENDED = "ended"
-
-
-JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.WAITING: frozenset({JobState.RUNNING, JobState.ENDED}),
-    JobState.RUNNING: frozenset({JobState.WAITING, JobState.ENDED}),
-    JobState.REJECTED: frozenset(),
-    JobState.ENDED: frozenset(),
-}
-"""Legal moves of an admitted job; a refused one never lives."""
 
 
 class Tier(enum.IntEnum):
@@ -42,13 +31,6 @@ class Tier(enum.IntEnum):
     PROMISED = 0
     SOFT = 1
     BEST_EFFORT = 2
-
-
-class StoryEntry(NamedTuple):
-    """One line of a job's story: what happened to it, or was decided, and when."""
-
-    time: float
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +104,6 @@ class Job:
     finish: float = math.inf
     pinned: int | None = None
     told: int = 0
-    story: list[StoryEntry] = field(default_factory=list)
     exponents: tuple[int, ...] = ()
     rates: tuple[float, ...] = ()
     rate_of: dict[int, float] = field(default_factory=dict)
@@ -188,7 +169,3 @@ class Job:
             self.ready_at = now + cost
         self.mask = mask
         return True
-
-    def tell(self, now: float, text: str) -> None:
-        """Add to the story."""
-        self.story.append(StoryEntry(now, text))

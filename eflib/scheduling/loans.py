@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from eflib.scheduling import promises
-from eflib.scheduling.blocks import best_fit, positions
 from eflib.scheduling.book import Book, Loan
+from eflib.scheduling.buddy import best_fit, positions
 from eflib.scheduling.commands import Command, ProfilingDenied, ProfilingGranted
-from eflib.scheduling.gentle import disturbance, kept_back
+from eflib.scheduling.disruption import disruption, least_to_keep
 from eflib.scheduling.plan import Plan
 
 
@@ -28,7 +28,7 @@ def lend(book: Book, job_id: str, max_gpus: int, seconds: float, commands: list[
             book.loans[job_id] = Loan(mask, book.now + seconds)
             plan = promises.refit(book, book.periods())
             if plan is not None:
-                if not any(disturbance(book, plan)):
+                if not any(disruption(book, plan)):
                     _grant(book, job_id, plan, commands)
                     return
                 fallback = fallback or (mask, plan)
@@ -67,7 +67,7 @@ def _choices(book: Book, exponent: int, seconds: float) -> list[int]:
     spare = occupancy.free_over(now, now + seconds)
     everything = book.periods()[0][1]
     idle = everything & ~book.held()
-    given = everything & ~kept_back(book)
+    given = everything & ~least_to_keep(book)
     found: list[int] = []
     for free in (spare & idle, spare & given, occupancy.free[0] & given, given):
         mask = best_fit(free, exponent, low=False)

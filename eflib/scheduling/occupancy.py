@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
-from eflib.scheduling.blocks import best_fit, free_starts
+from eflib.scheduling.buddy import best_fit, free_starts
 from eflib.scheduling.plan import SAME_INSTANT, Row, Segment
 from eflib.scheduling.timeline import Timeline
 

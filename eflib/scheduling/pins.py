@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from eflib.scheduling import promises
-from eflib.scheduling.blocks import positions
 from eflib.scheduling.book import Book
+from eflib.scheduling.buddy import positions
 from eflib.scheduling.commands import Command, PinRefused
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.plan import work_to_plan
@@ -28,7 +28,6 @@ def pin(book: Book, job_id: str, num_gpus: int | None, commands: list[Command]) 
     if not _take(book, job, num_gpus):
         reason = f"{num_gpus} GPUs would break another job's promise or another pin"
         commands.append(PinRefused(job_id, reason))
-        job.tell(book.now, f"pin refused: {reason}")
 
 
 def hold(book: Book, job: Job) -> None:
@@ -48,7 +47,6 @@ def _unpin(book: Book, job: Job) -> None:
     job.pinned = None
     job.row, job.base, job.finish = [], [], math.inf
     book.surprised = True
-    job.tell(book.now, "no longer pinned")
 
 
 def _take(book: Book, job: Job, count: int) -> bool:
@@ -61,7 +59,6 @@ def _take(book: Book, job: Job, count: int) -> bool:
         plan = promises.refit(book, book.periods())
         if plan is not None:
             promises.adopt(book, plan)
-            job.tell(book.now, f"pinned to {count} GPUs")
             return True
         job.pinned, job.mask, job.ready_at, job.row, job.finish = before
     return False

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from eflib.scheduling.blocks import best_fit, block, is_block
+from eflib.scheduling.buddy import best_fit, block, is_block
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.plan import SAME_INSTANT, Row, Segment
 
@@ -23,7 +23,7 @@ TIGHT_WEIGHT = 1000.0
 
 
 @dataclass(slots=True)
-class Tenant:
+class PlacedJob:
     """One job in the dry run: where it is, and what it has got so far."""
 
     job: Job
@@ -36,7 +36,7 @@ class Tenant:
     count: int = 0
 
 
-class Grounds:
+class Availability:
     """What is available when, as ``(start, positions)`` ascending."""
 
     __slots__ = ("_masks", "_starts")
@@ -69,13 +69,15 @@ def place(
         now: Scheduler time in seconds.
         avoid: Positions that somebody uses now: a newcomer takes others if it can.
     """
-    grounds = Grounds(periods)
+    availability = Availability(periods)
     ends = sorted(row[-1].end for _, row, _ in rows if row)
     middle = ends[len(ends) // 2] if ends else math.inf
-    tenants: list[Tenant] = []
-    changes: dict[float, list[tuple[Tenant, int]]] = {start: [] for start in grounds.starts[1:]}
+    placings: list[PlacedJob] = []
+    changes: dict[float, list[tuple[PlacedJob, int]]] = {
+        start: [] for start in availability.starts[1:]
+    }
     for job, row, moves in rows:
-        tenant = Tenant(
+        placing = PlacedJob(
             job=job,
             row=row,
             mask=job.mask,
@@ -84,43 +86,43 @@ def place(
             placed=[],
             since=now,
         )
-        tenants.append(tenant)
-        changes.setdefault(now, []).append((tenant, _count_at(row, now)))
+        placings.append(placing)
+        changes.setdefault(now, []).append((placing, _count_at(row, now)))
         for time, count in _changes(row, now):
-            changes.setdefault(time, []).append((tenant, count))
-    return _sweep(tenants, changes, grounds, avoid)
+            changes.setdefault(time, []).append((placing, count))
+    return _sweep(placings, changes, availability, avoid)
 
 
-class _Floor:
+class _Layout:
     """Who is where at one time of the dry run."""
 
     __slots__ = ("held", "used")
 
     def __init__(self) -> None:
-        self.held: dict[str, Tenant] = {}
+        self.held: dict[str, PlacedJob] = {}
         self.used = 0
 
-    def enter(self, tenant: Tenant, mask: int, count: int, time: float) -> None:
-        """Let a tenant move in."""
-        tenant.mask, tenant.since, tenant.count = mask, time, count
-        self.held[tenant.job.job_id] = tenant
+    def enter(self, placing: PlacedJob, mask: int, count: int, time: float) -> None:
+        """Let a placing move in."""
+        placing.mask, placing.since, placing.count = mask, time, count
+        self.held[placing.job.job_id] = placing
         self.used |= mask
 
-    def leave(self, tenant: Tenant, time: float) -> None:
-        """Let a tenant move out, and note its stay."""
-        del self.held[tenant.job.job_id]
-        self.used &= ~tenant.mask
-        _close(tenant, time)
+    def leave(self, placing: PlacedJob, time: float) -> None:
+        """Let a placing move out, and note its stay."""
+        del self.held[placing.job.job_id]
+        self.used &= ~placing.mask
+        _close(placing, time)
 
 
 def _sweep(
-    tenants: list[Tenant],
-    changes: dict[float, list[tuple[Tenant, int]]],
-    grounds: Grounds,
+    placings: list[PlacedJob],
+    changes: dict[float, list[tuple[PlacedJob, int]]],
+    availability: Availability,
     avoid: int,
 ) -> dict[str, Row] | None:
     """Go through the borders in order of time, placing what changes."""
-    floor = _Floor()
+    layout = _Layout()
     times = sorted(changes)
     at = 0
     while at < len(times):
@@ -130,98 +132,98 @@ def _sweep(
         while at < len(times) and times[at] - time <= SAME_INSTANT:
             batch.extend(changes[times[at]])
             at += 1
-        available = grounds.at(time)
-        latest = {tenant.job.job_id: (tenant, count) for tenant, count in batch}
-        to_place = _release(latest.values(), floor, available, time)
+        available = availability.at(time)
+        latest = {placing.job.job_id: (placing, count) for placing, count in batch}
+        to_place = _release(latest.values(), layout, available, time)
         if time == times[0]:
-            to_place = _settle_shrinking(to_place, floor, available, time)
-            to_place = _settle_new(to_place, floor, available & ~avoid, time)
-        if not _place_all(to_place, floor, available, time):
+            to_place = _settle_shrinking(to_place, layout, available, time)
+            to_place = _settle_new(to_place, layout, available & ~avoid, time)
+        if not _place_all(to_place, layout, available, time):
             return None
-    for tenant in floor.held.values():
-        _close(tenant, math.inf)
-    return {tenant.job.job_id: tenant.placed for tenant in tenants}
+    for placing in layout.held.values():
+        _close(placing, math.inf)
+    return {placing.job.job_id: placing.placed for placing in placings}
 
 
 def _release(
-    changed: Iterable[tuple[Tenant, int]], floor: _Floor, available: int, time: float
-) -> list[tuple[Tenant, int]]:
+    changed: Iterable[tuple[PlacedJob, int]], layout: _Layout, available: int, time: float
+) -> list[tuple[PlacedJob, int]]:
     """Let go of what changes, keep what need not; return who is to be placed, and how large."""
-    to_place: list[tuple[Tenant, int]] = []
-    for tenant, count in changed:
-        is_in = tenant.job.job_id in floor.held
-        mask = tenant.mask
+    to_place: list[tuple[PlacedJob, int]] = []
+    for placing, count in changed:
+        is_in = placing.job.job_id in layout.held
+        mask = placing.mask
         stays = count == mask.bit_count() and is_block(mask) and not mask & ~available
-        if stays and (is_in or not mask & floor.used):
+        if stays and (is_in or not mask & layout.used):
             if not is_in:
-                floor.enter(tenant, mask, count, time)
+                layout.enter(placing, mask, count, time)
             continue
         if is_in:
-            floor.leave(tenant, time)
+            layout.leave(placing, time)
         if count:
-            to_place.append((tenant, count))
+            to_place.append((placing, count))
         else:
-            tenant.mask = 0
+            placing.mask = 0
     return to_place
 
 
 def _settle_shrinking(
-    to_place: list[tuple[Tenant, int]], floor: _Floor, available: int, time: float
-) -> list[tuple[Tenant, int]]:
+    to_place: list[tuple[PlacedJob, int]], layout: _Layout, available: int, time: float
+) -> list[tuple[PlacedJob, int]]:
     """Place who needs no more than it holds inside its own block; return the others."""
-    others: list[tuple[Tenant, int]] = []
-    for tenant, count in to_place:
+    others: list[tuple[PlacedJob, int]] = []
+    for placing, count in to_place:
         exponent = count.bit_length() - 1
-        mask = best_fit(tenant.mask & available & ~floor.used, exponent, low=True)
+        mask = best_fit(placing.mask & available & ~layout.used, exponent, low=True)
         if mask:
-            floor.enter(tenant, mask, count, time)
+            layout.enter(placing, mask, count, time)
         else:
-            others.append((tenant, count))
+            others.append((placing, count))
     return others
 
 
 def _settle_new(
-    to_place: list[tuple[Tenant, int]], floor: _Floor, idle: int, time: float
-) -> list[tuple[Tenant, int]]:
+    to_place: list[tuple[PlacedJob, int]], layout: _Layout, idle: int, time: float
+) -> list[tuple[PlacedJob, int]]:
     """Place who holds nothing yet where nobody is; return the others."""
-    others: list[tuple[Tenant, int]] = []
-    for tenant, count in sorted(to_place, key=_largest_first):
+    others: list[tuple[PlacedJob, int]] = []
+    for placing, count in sorted(to_place, key=_largest_first):
         exponent = count.bit_length() - 1
-        mask = 0 if tenant.mask else best_fit(idle & ~floor.used, exponent, low=tenant.low)
+        mask = 0 if placing.mask else best_fit(idle & ~layout.used, exponent, low=placing.low)
         if mask:
-            floor.enter(tenant, mask, count, time)
+            layout.enter(placing, mask, count, time)
         else:
-            others.append((tenant, count))
+            others.append((placing, count))
     return others
 
 
 def _place_all(
-    to_place: list[tuple[Tenant, int]], floor: _Floor, available: int, time: float
+    to_place: list[tuple[PlacedJob, int]], layout: _Layout, available: int, time: float
 ) -> bool:
     """Place in falling size; what is evicted joins the queue."""
     to_place.sort(key=_largest_first)
     while to_place:
-        tenant, count = to_place.pop(0)
+        placing, count = to_place.pop(0)
         exponent = count.bit_length() - 1
-        free = available & ~floor.used
-        mask = _near(tenant.mask, exponent, free) or best_fit(free, exponent, low=tenant.low)
+        free = available & ~layout.used
+        mask = _near(placing.mask, exponent, free) or best_fit(free, exponent, low=placing.low)
         if not mask:
-            mask = cheapest_to_clear(exponent, available, floor.held)
+            mask = cheapest_to_clear(exponent, available, layout.held)
             if not mask:
                 return False
-            for other in [t for t in floor.held.values() if t.mask & mask]:
-                floor.leave(other, time)
+            for other in [t for t in layout.held.values() if t.mask & mask]:
+                layout.leave(other, time)
                 other.moves_left -= 1.0
                 to_place.append((other, other.count))
             to_place.sort(key=_largest_first)
-        floor.enter(tenant, mask, count, time)
+        layout.enter(placing, mask, count, time)
     return True
 
 
-def _largest_first(item: tuple[Tenant, int]) -> tuple[float, float, int]:
+def _largest_first(item: tuple[PlacedJob, int]) -> tuple[float, float, int]:
     """Sort key of those to be placed."""
-    tenant, count = item
-    return (-count, -tenant.moves_left, tenant.job.order)
+    placing, count = item
+    return (-count, -placing.moves_left, placing.job.order)
 
 
 def _near(mask: int, exponent: int, free: int) -> int:
@@ -238,19 +240,19 @@ def _near(mask: int, exponent: int, free: int) -> int:
     return best_fit(free & mask, exponent, low=True)
 
 
-def cheapest_to_clear(exponent: int, available: int, held: dict[str, Tenant]) -> int:
-    """Return the aligned block whose smaller tenants cost least to move; 0 if there is none."""
+def cheapest_to_clear(exponent: int, available: int, held: dict[str, PlacedJob]) -> int:
+    """Return the aligned block whose smaller placings cost least to move; 0 if there is none."""
     size = 1 << exponent
     width = available.bit_length()
     weights: dict[int, float] = {}
-    for tenant in held.values():
-        start = ((tenant.mask & -tenant.mask).bit_length() - 1) >> exponent
-        if tenant.count >= size:
-            for covered in range(start, start + (tenant.count >> exponent)):
+    for placing in held.values():
+        start = ((placing.mask & -placing.mask).bit_length() - 1) >> exponent
+        if placing.count >= size:
+            for covered in range(start, start + (placing.count >> exponent)):
                 weights[covered] = math.inf
         else:
-            dear = 1.0 if tenant.moves_left >= 1.0 else TIGHT_WEIGHT * (2.0 - tenant.moves_left)
-            weights[start] = weights.get(start, 0.0) + dear * (1.0 + tenant.count / size)
+            dear = 1.0 if placing.moves_left >= 1.0 else TIGHT_WEIGHT * (2.0 - placing.moves_left)
+            weights[start] = weights.get(start, 0.0) + dear * (1.0 + placing.count / size)
     best, found = math.inf, 0
     for number in range(width >> exponent):
         weight = weights.get(number, 0.0)
@@ -261,12 +263,12 @@ def cheapest_to_clear(exponent: int, available: int, held: dict[str, Tenant]) ->
     return found
 
 
-def _close(tenant: Tenant, time: float) -> None:
-    """End a tenant's stay on its block."""
-    if time > tenant.since:
-        last = tenant.row[-1].end if tenant.row else time
-        tenant.placed.append(
-            Segment(tenant.since, min(time, last), tenant.mask, tenant.mask.bit_count())
+def _close(placing: PlacedJob, time: float) -> None:
+    """End a placing's stay on its block."""
+    if time > placing.since:
+        last = placing.row[-1].end if placing.row else time
+        placing.placed.append(
+            Segment(placing.since, min(time, last), placing.mask, placing.mask.bit_count())
         )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from eflib.scheduling.backfill import backfill, soonest_backfill
 from eflib.scheduling.book import Book
+from eflib.scheduling.disruption import disruption, shrink_in_place
 from eflib.scheduling.fresh import fresh_plan, placed_again, promise_order
-from eflib.scheduling.gaps import in_gaps, soonest_in_gaps
-from eflib.scheduling.gentle import disturbance, in_place
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy, Periods
 from eflib.scheduling.plan import (
@@ -49,7 +49,7 @@ def adopt(book: Book, plan: Plan) -> None:
         job.base = planned.row
 
 
-def admit(book: Book, job: Job, deadline: float, *, calm: bool = False) -> Plan | None:
+def admit(book: Book, job: Job, deadline: float, *, undisturbed: bool = False) -> Plan | None:
     """Return a plan that keeps every promise and gives ``job`` its deadline; None if none is found.
 
     If the newcomer fits beside the shares of the others as cheaply as on an empty cluster, nothing
@@ -60,8 +60,8 @@ def admit(book: Book, job: Job, deadline: float, *, calm: bool = False) -> Plan 
         book: The state.
         job: The newcomer.
         deadline: Scheduler time in seconds.
-        calm: Look for a plan in which who runs stays where it is, if the first one found
-            disturbs somebody.
+        undisturbed: Look for a plan in which the running jobs stay where they are, if the first
+            one found pauses or moves some of them.
     """
     if deadline <= book.now:
         return None
@@ -70,13 +70,13 @@ def admit(book: Book, job: Job, deadline: float, *, calm: bool = False) -> Plan 
         return None
     job.promise = deadline
     plan = _any_plan(book, job, gpu_seconds(alone))
-    if plan is not None and calm:
-        plan = calmer(book, plan, job)
+    if plan is not None and undisturbed:
+        plan = less_disruptive(book, plan, job)
     job.promise = math.inf
     return plan
 
 
-def calmer(book: Book, plan: Plan, newcomer: Job | None = None) -> Plan:
+def less_disruptive(book: Book, plan: Plan, newcomer: Job | None = None) -> Plan:
     """Return a plan, or another that disturbs fewer of those that run.
 
     Tried in this order: the same counts, placed around those that run; who runs shrunk, for as long
@@ -87,12 +87,12 @@ def calmer(book: Book, plan: Plan, newcomer: Job | None = None) -> Plan:
         plan: One that keeps every promise.
         newcomer: A job of the plan that is not live yet.
     """
-    least = disturbance(book, plan)
+    least = disruption(book, plan)
     if not any(least):
         return plan
-    for make in (_placed_again, _in_place, _kept_running):
+    for make in (_placed_again, _shrunk_in_place, _kept_running):
         other = make(book, plan, newcomer)
-        if other is not None and (hurt := disturbance(book, other)) < least:
+        if other is not None and (hurt := disruption(book, other)) < least:
             plan, least = other, hurt
             if not any(least):
                 break
@@ -111,9 +111,9 @@ def _placed_again(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
     return placed_again(jobs, rows, book.periods(), book.now, book.settings, book.held())
 
 
-def _in_place(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
+def _shrunk_in_place(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
     """Return a plan in which who runs shrinks where it is."""
-    return in_place(book, newcomer)
+    return shrink_in_place(book, newcomer)
 
 
 def _kept_running(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
@@ -180,7 +180,7 @@ def _any_plan(book: Book, job: Job, least: float) -> Plan | None:
     if fresh is not None or plan is not None:
         return fresh or plan
     occupancy = book.occupancy(book.promised())
-    found = in_gaps(
+    found = backfill(
         job,
         occupancy,
         deadline=job.promise,
@@ -205,7 +205,7 @@ def _beside(book: Book, job: Job, least: float) -> tuple[Plan | None, bool]:
     occupancy = Occupancy(periods, (planned.row for planned in plan.values()))
     if occupancy.clash:
         return None, False
-    found = in_gaps(
+    found = backfill(
         job, occupancy, deadline=job.promise, now=now, settings=settings, avoid=book.held()
     )
     if found is None:
@@ -217,7 +217,7 @@ def _beside(book: Book, job: Job, least: float) -> tuple[Plan | None, bool]:
 def earliest_deadline(book: Book, job: Job) -> float | None:
     """Return the deadline that a refusal offers: asked for at once, it would be admitted."""
     settings = book.settings
-    finish = soonest_in_gaps(job, book.occupancy(book.promised()), now=book.now, settings=settings)
+    finish = soonest_backfill(job, book.occupancy(book.promised()), now=book.now, settings=settings)
     if finish == math.inf:
         return None
     offer = finish + settings.quote_slack
@@ -263,20 +263,20 @@ def repair(book: Book) -> list[Job]:
     periods = book.periods()
     plan = fresh_plan(book.promised(), periods, book.now, book.settings, book.held())
     if plan is None:
-        plan = _gap_plan(book, hurt)
+        plan = _backfill_all(book, hurt)
     if plan is not None:
         adopt(book, plan)
         return []
     return _give_up(book, hurt, periods)
 
 
-def _gap_plan(book: Book, hurt: Sequence[Job]) -> Plan | None:
+def _backfill_all(book: Book, hurt: Sequence[Job]) -> Plan | None:
     """Plan the hurt jobs one by one around the others' standing rows."""
     names = {job.job_id for job in hurt}
     occupancy = book.occupancy(j for j in book.promised() if j.job_id not in names)
     plan: Plan = {}
     for job in hurt:
-        found = in_gaps(job, occupancy, deadline=job.promise, now=book.now, settings=book.settings)
+        found = backfill(job, occupancy, deadline=job.promise, now=book.now, settings=book.settings)
         if found is None:
             return None
         plan[job.job_id] = found
@@ -295,7 +295,7 @@ def _give_up(book: Book, hurt: Sequence[Job], periods: Periods) -> list[Job]:
             kept.append(job)
             continue
         occupancy = book.occupancy(kept)
-        found = in_gaps(job, occupancy, deadline=job.promise, now=book.now, settings=book.settings)
+        found = backfill(job, occupancy, deadline=job.promise, now=book.now, settings=book.settings)
         if found is not None:
             adopt(book, {job.job_id: found})
             kept.append(job)
@@ -315,7 +315,7 @@ def refit(book: Book, reserved: Periods) -> Plan | None:
     if _clear_of(jobs, reserved):
         return {job.job_id: Planned(job.row, job.finish) for job in jobs}
     plan = fresh_plan(jobs, reserved, book.now, book.settings, book.held())
-    return None if plan is None else calmer(book, plan)
+    return None if plan is None else less_disruptive(book, plan)
 
 
 def _clear_of(jobs: Sequence[Job], periods: Periods) -> bool:
@@ -354,4 +354,4 @@ def projected_finish(book: Book, job: Job) -> float:
     if job.finish < math.inf or job.pinned is not None:
         return job.finish
     occupancy = book.occupancy(book.promised())
-    return soonest_in_gaps(job, occupancy, now=book.now, settings=book.settings)
+    return soonest_backfill(job, occupancy, now=book.now, settings=book.settings)

@@ -12,7 +12,7 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 
-from eflib.scheduling.blocks import best_fit, enclosing, free_starts, is_block
+from eflib.scheduling.buddy import best_fit, enclosing, free_starts, is_block
 from eflib.scheduling.jobs import Job, Tier
 from eflib.scheduling.occupancy import Occupancy
 from eflib.scheduling.plan import (

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from eflib.scheduling.blocks import capacity_by_exponent
+from eflib.scheduling.buddy import capacity_by_exponent
 from eflib.scheduling.plan import SAME_INSTANT, Row
 
 _ROOM = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from eflib.scheduling.blocks import best_fit, is_block, positions
+from eflib.scheduling.buddy import best_fit, is_block, positions
 from eflib.simulator.policies import ClusterShape, GpuIds, SimulatedJob
 
 

@@ -6,8 +6,8 @@ from eflib.scheduling import JobRequest, ScalingCurve, SchedulerSettings
 from eflib.scheduling.fresh import fresh_plan
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.plan import gpu_seconds
+from eflib.scheduling.priced import fill_priced
 from eflib.scheduling.prices import Prices, find_prices, hull
-from eflib.scheduling.share import fill_priced
 from eflib.scheduling.timeline import Timeline
 from tests.unit.scheduling.builders import CONCAVE
 

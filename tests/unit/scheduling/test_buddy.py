@@ -1,5 +1,5 @@
 from eflib.scheduling import Gpu
-from eflib.scheduling.blocks import best_fit, capacity_by_exponent, is_block, positions
+from eflib.scheduling.buddy import best_fit, capacity_by_exponent, is_block, positions
 from eflib.scheduling.cluster import Cluster
 
 

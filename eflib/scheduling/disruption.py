@@ -11,16 +11,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from eflib.scheduling.blocks import best_fit, is_block
+from eflib.scheduling.backfill import backfill
 from eflib.scheduling.book import Book
+from eflib.scheduling.buddy import best_fit, is_block
 from eflib.scheduling.fresh import promise_order
-from eflib.scheduling.gaps import in_gaps
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy
 from eflib.scheduling.plan import Plan, Planned, Segment, head_of, work_to_plan
 
 
-class Disturbance(NamedTuple):
+class Disruption(NamedTuple):
     """What a plan does at once to jobs that run; less is better.
 
     Attributes:
@@ -32,7 +32,7 @@ class Disturbance(NamedTuple):
     moved: int
 
 
-def disturbance(book: Book, plan: Plan) -> Disturbance:
+def disruption(book: Book, plan: Plan) -> Disruption:
     """Count the running jobs that lose all their GPUs if a plan is adopted now.
 
     Args:
@@ -63,10 +63,10 @@ def disturbance(book: Book, plan: Plan) -> Disturbance:
                 moved += 1
             else:
                 paused += 1
-    return Disturbance(paused, moved)
+    return Disruption(paused, moved)
 
 
-def in_place(book: Book, newcomer: Job | None) -> Plan | None:
+def shrink_in_place(book: Book, newcomer: Job | None) -> Plan | None:
     """Return a plan in which each running job keeps its smallest constant share of its own block.
 
     Those that need more than they hold, those that wait and the newcomer go into what is left, in
@@ -88,7 +88,7 @@ def in_place(book: Book, newcomer: Job | None) -> Plan | None:
     if occupancy.clash:
         return None
     for job in sorted(others, key=promise_order):
-        found = in_gaps(
+        found = backfill(
             job,
             occupancy,
             deadline=job.promise,
@@ -103,7 +103,7 @@ def in_place(book: Book, newcomer: Job | None) -> Plan | None:
     return plan
 
 
-def kept_back(book: Book) -> int:
+def least_to_keep(book: Book) -> int:
     """Return the positions that those who run cannot give up without a pause or a move."""
     kept = 0
     for job in book.jobs.values():

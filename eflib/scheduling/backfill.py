@@ -13,7 +13,7 @@ from eflib.scheduling.share import fill, soonest
 _OFFER_TRIES = 60
 
 
-def in_gaps(
+def backfill(
     job: Job,
     occupancy: Occupancy,
     *,
@@ -52,10 +52,10 @@ def in_gaps(
     return None
 
 
-def soonest_in_gaps(
+def soonest_backfill(
     job: Job, occupancy: Occupancy, *, now: float, settings: SchedulerSettings
 ) -> float:
-    """Return a finish in seconds that ``in_gaps`` can reach; infinite if none is found."""
+    """Return a finish in seconds that ``backfill`` can reach; infinite if none is found."""
     if not job.exponents:
         return math.inf
     timeline = occupancy.timeline(math.inf, job.exponents[-1])
@@ -63,7 +63,7 @@ def soonest_in_gaps(
     if finish == math.inf:
         return math.inf
     for _ in range(_OFFER_TRIES):
-        if in_gaps(job, occupancy, deadline=finish, now=now, settings=settings) is not None:
+        if backfill(job, occupancy, deadline=finish, now=now, settings=settings) is not None:
             return finish
         finish = now + (finish - now) * 1.02 + settings.rescale_cost
     return math.inf
