@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
+MAX_LINE = 1000
+"""Longest line of a message, in characters; what is beyond it is counted, not printed."""
+MAX_DETAIL_LINES = 100
+"""Most lines of facts; the last ones are kept, as those of a traceback say most."""
+
+
+def printable(text: str) -> str:
+    r"""Return a text as one line that is safe for a terminal, cut to ``MAX_LINE`` characters.
+
+    Control characters, line ends and what is not valid Unicode are escaped as Python writes them:
+    a message can hold the words of a script, which must not move the reader's cursor.
+
+    Examples:
+        >>> printable("a\x1b[2Jb")
+        'a\\x1b[2Jb'
+    """
+    more = len(text) - MAX_LINE
+    if more > 0:
+        text = text[:MAX_LINE]
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return f"{text}... ({more} characters more)" if more > 0 else text
+
+
+def os_reason(cause: OSError) -> str:
+    """Return the words of the operating system for an error, in small letters."""
+    return (cause.strerror or str(cause) or type(cause).__name__).lower()
+
 
 class EflibError(Exception):
     """An expected failure, laid out so that its last line is the cause or the way out.
@@ -26,10 +54,11 @@ class EflibError(Exception):
 
         The cause comes last, because the last line is what a person sees first in a long log.
         """
-        lines = [f"  {line}" for line in self.detail.splitlines()]
+        facts = self.detail.splitlines()[-MAX_DETAIL_LINES:]
+        lines = [f"  {printable(line.expandtabs(4))}" for line in facts]
         if self.hint:
-            lines.append(f"hint: {self.hint}")
-        lines.append(f"error[{self.code}]: {self.problem}")
+            lines.append(f"hint: {printable(self.hint)}")
+        lines.append(f"error[{self.code}]: {printable(self.problem)}")
         return "\n".join(lines)
 
 
@@ -90,7 +119,7 @@ class CheckpointError(EflibError):
 
 
 class InvalidTransitionError(EflibError):
-    """A fault of ours: a state machine was asked for a step it does not have."""
+    """A bug in eflib: a state machine was asked for a transition that it does not have."""
 
     code = "invalid-transition"
     exit_status = 70

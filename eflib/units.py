@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+MAX_YEARS = 10
+MAX_SECONDS = MAX_YEARS * 366 * DAY
+"""The longest duration, and the farthest deadline, that is read; in seconds."""
 
 _SECONDS = {
     "s": 1.0,
@@ -37,8 +40,6 @@ _SECONDS = {
     "week": 7 * DAY,
     "weeks": 7 * DAY,
 }
-_BYTES: dict[str, int] = {"": 1, "b": 1, **{f"{p}b": 1000**n for n, p in enumerate("kmgtp", 1)}}
-_BYTES |= {f"{p}ib": 1024**n for n, p in enumerate("kmgtp", 1)}
 
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)", re.IGNORECASE)
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
@@ -48,7 +49,8 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _NOW = re.compile(r"now\s*\+\s*(.+)", re.IGNORECASE)
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+
+_LONGEST_WRITTEN = 1000 * 365.25 * DAY
 
 DURATION_FORMS = "write a number with its unit, as in 45s, 90m, 2h, 1h30m or 3d"
 DEADLINE_FORMS = (
@@ -60,8 +62,11 @@ DEADLINE_FORMS = (
 def parse_duration(text: str) -> float:
     """Return a duration in seconds.
 
+    Args:
+        text: Numbers, each with its unit: ``45s``, ``1h30m``, ``2 hours``.
+
     Raises:
-        UsageError: It is no duration, or zero.
+        UsageError: It is not a duration, is zero, or is longer than ``MAX_SECONDS``.
 
     Examples:
         >>> parse_duration("1h30m")
@@ -72,6 +77,10 @@ def parse_duration(text: str) -> float:
         raise UsageError(f"cannot read the duration {text!r}", hint=DURATION_FORMS)
     if seconds <= 0:
         raise UsageError(f"the duration {text!r} is zero", hint=DURATION_FORMS)
+    if seconds > MAX_SECONDS:
+        raise UsageError(
+            f"the duration {text!r} is longer than {MAX_YEARS} years", hint=DURATION_FORMS
+        )
     return seconds
 
 
@@ -84,7 +93,8 @@ def parse_deadline(text: str, *, now: float, zone: tzinfo | None = None) -> floa
         zone: Where a time without a zone is meant; None is the zone of this machine.
 
     Raises:
-        UsageError: It has none of these forms, or is not after ``now``.
+        UsageError: It has none of these forms, is not after ``now``, or is more than
+            ``MAX_SECONDS`` after it.
 
     Examples:
         >>> parse_deadline("now+2hours", now=1000.0)
@@ -101,7 +111,12 @@ def parse_deadline(text: str, *, now: float, zone: tzinfo | None = None) -> floa
         moment = _moment(stripped, now=now, zone=zone)
         if moment is None:
             raise UsageError(f"cannot read the deadline {text!r}", hint=DEADLINE_FORMS)
-        deadline = moment.timestamp()
+        deadline = moment
+    if deadline - now > MAX_SECONDS:
+        raise UsageError(
+            f"the deadline {text!r} is more than {MAX_YEARS} years away",
+            hint="give an earlier one, or none to run as best effort",
+        )
     if deadline <= now:
         ago = f"{format_duration(now - deadline)} ago" if deadline < now else "this very moment"
         moment_text = format_deadline(deadline, zone=zone)
@@ -115,12 +130,19 @@ def parse_deadline(text: str, *, now: float, zone: tzinfo | None = None) -> floa
 def format_duration(seconds: float) -> str:
     """Return a duration in its two largest units, as ``parse_duration`` reads it.
 
+    It never raises: what is not a number of seconds that a person can use is named in words.
+
+    Args:
+        seconds: The duration, in seconds; may be negative.
+
     Examples:
         >>> [format_duration(s) for s in (0.25, 45, 5400, 7509, 93600, -90)]
         ['0.25s', '45s', '1h30m', '2h5m', '1d2h', '-1m30s']
     """
     if seconds < 0:
         return "-" + format_duration(-seconds)
+    if not seconds <= _LONGEST_WRITTEN:  # nan is neither below nor above
+        return "over 1000 years" if seconds > _LONGEST_WRITTEN else "an unknown time"
     if seconds < 9.95:
         return f"{seconds:.2g}s"
     unit = 1 if seconds < HOUR - 0.5 else 60 if seconds < DAY - 30 else 3600
@@ -136,6 +158,8 @@ def format_duration(seconds: float) -> str:
 def format_deadline(deadline: float, *, zone: tzinfo | None = None) -> str:
     """Return a moment with its zone, as ``parse_deadline`` reads it.
 
+    It never raises: a moment that the calendar does not have is named in words.
+
     Args:
         deadline: Seconds since the epoch; parts of a second are cut off.
         zone: The zone to write it in; None is the zone of this machine.
@@ -144,7 +168,12 @@ def format_deadline(deadline: float, *, zone: tzinfo | None = None) -> str:
         >>> format_deadline(3600.0, zone=timezone.utc)
         '1970-01-01T01:00:00+00:00'
     """
-    moment = datetime.fromtimestamp(math.floor(deadline), timezone.utc).astimezone(zone)
+    try:
+        moment = datetime.fromtimestamp(math.floor(deadline), timezone.utc).astimezone(zone)
+    except (OverflowError, ValueError, OSError):
+        if deadline > 0:
+            return "beyond year 9999"
+        return "before year 1" if deadline < 0 else "an unknown time"
     return moment.isoformat(timespec="seconds")
 
 
@@ -158,35 +187,23 @@ def later_deadline(deadline: float, *, now: float) -> float:
     Args:
         deadline: The earliest deadline that would be accepted now, in seconds since the epoch.
         now: The present, in seconds since the epoch.
+
+    Returns:
+        The rounder deadline, in seconds since the epoch; one beyond the calendar as it is.
     """
+    if not abs(deadline) < _LONGEST_WRITTEN * 1000:
+        return deadline
     ahead = max(0.0, deadline - now)
     later = deadline + min(max(1.5 * MINUTE, 0.1 * ahead), HOUR)
     step = 10 if ahead < 10 * MINUTE else 60 if ahead < 6 * HOUR else 300
     return float(math.ceil(later / step) * step)
 
 
-def parse_bytes(text: str) -> int:
-    """Return a size in bytes.
-
-    Raises:
-        UsageError: It is no size.
-
-    Examples:
-        >>> parse_bytes("64GiB"), parse_bytes("1.5 kB")
-        (68719476736, 1500)
-    """
-    found = _SIZE.fullmatch(text.strip())
-    unit = _BYTES.get(found[2].lower()) if found else None
-    if found is None or unit is None:
-        raise UsageError(
-            f"cannot read the size {text!r}",
-            hint="write bytes, or a number with its unit, as in 512MiB, 64GiB or 1.5GB",
-        )
-    return round(float(found[1]) * unit)
-
-
 def format_bytes(num_bytes: float) -> str:
     """Return a size in the largest binary unit that keeps it above one.
+
+    Args:
+        num_bytes: The size in bytes.
 
     Examples:
         >>> [format_bytes(n) for n in (512, 1536, 64 * 2**30)]
@@ -213,22 +230,31 @@ def _duration(text: str) -> float | None:
     return total if position else None
 
 
-def _moment(text: str, *, now: float, zone: tzinfo | None) -> datetime | None:
-    """Return the moment that a time of today or a date means; None if it is neither."""
+def _moment(text: str, *, now: float, zone: tzinfo | None) -> float | None:
+    """Return a time of today or a date in seconds since the epoch; None if it is neither."""
     clock, date = _CLOCK.fullmatch(text), _DATE.fullmatch(text)
     try:
         if clock:
             today = datetime.fromtimestamp(now, timezone.utc).astimezone(zone)
             hour, minute, second = (int(part or 0) for part in clock.groups())
-            return datetime(today.year, today.month, today.day, hour, minute, second, tzinfo=zone)
+            midnight = (today.year, today.month, today.day)
+            return _epoch(datetime(*midnight, hour, minute, second, tzinfo=zone))
         if date:
             parts = [int(part or 0) for part in date.groups()[:6]]
             year, month, day, hour, minute, second = parts
             tz = _zone(date[7]) if date[7] else zone
-            return datetime(year, month, day, hour, minute, second, tzinfo=tz)
+            return _epoch(datetime(year, month, day, hour, minute, second, tzinfo=tz))
     except ValueError:  # the 31st of February, 25 o'clock
         return None
     return None
+
+
+def _epoch(moment: datetime) -> float:
+    """Return a moment in seconds since the epoch; one without a zone is in this machine's."""
+    try:
+        return moment.timestamp()
+    except (OverflowError, ValueError):  # so near an end of the calendar that no zone matters
+        return moment.replace(tzinfo=timezone.utc).timestamp()
 
 
 def _zone(text: str) -> tzinfo:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eflib.errors import EflibError
-from eflib.launcher import services, wording
+from eflib.errors import EflibError, printable
+from eflib.launcher import services, tables, wording
 from eflib.launcher.documents import Cluster, open_cluster
 from eflib.launcher.follow import Follower
 from eflib.launcher.screen import Screen
@@ -156,19 +155,19 @@ def _print_facts(status: wording.Status, decision: dict[str, Any]) -> None:
     facts = {**status, "decision": decision}
     if decision["earliest_deadline"] is not None:
         facts["earliest_deadline"] = decision["earliest_deadline"]
-    print(json.dumps(facts), flush=True)
+    tables.print_json(facts)
 
 
 def _print_plan(message: dict[str, Any], *, as_json: bool) -> None:
     shown = {name: value for name, value in message.items() if name != "env"}
     if as_json:
-        print(json.dumps(shown))
+        tables.print_json(shown)
         return
     if shown["deadline"] is not None:
         shown["deadline"] = format_deadline(shown["deadline"])
     print("would submit:")
     for name, value in shown.items():
-        print(f"  {name:<10} {'-' if value is None else value}")
+        print(f"  {name:<10} {'-' if value is None else printable(str(value))}")
 
 
 def _warn_of_options_behind(asked: LaunchRequest, screen: Screen) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
+from eflib.errors import printable
 from eflib.launcher import wording
 from eflib.units import format_deadline, format_duration
 
@@ -35,8 +37,8 @@ _LABELS = {"slack_s": "slack", "steps_per_s": "steps/s", "checkpoint": "last che
 
 
 def print_json(facts: object) -> None:
-    """Print facts as one JSON object on a line of its own."""
-    print(json.dumps(facts))
+    """Print facts as one JSON object on a line of its own; a number that JSON lacks is null."""
+    print(json.dumps(_finite(facts), allow_nan=False))
 
 
 def print_jobs(jobs: Iterable[Document]) -> None:
@@ -58,7 +60,7 @@ def print_nodes(nodes: Iterable[Document]) -> None:
             _text(node.get("device_name") or node.get("device")),
             _text(node.get("slots")),
             str(len({worker.get("slot") for worker in workers})),
-            ", ".join(names) or "-",
+            printable(", ".join(names)) or "-",
             _text(node.get("host")),
             _text(node.get("pid")),
         )
@@ -91,7 +93,7 @@ def readable(name: str, value: object) -> str:
         return format_deadline(value)
     if name in _DURATIONS and isinstance(value, (int, float)):
         return format_duration(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def _row(job: Document) -> list[str]:
@@ -108,14 +110,23 @@ def _row(job: Document) -> list[str]:
         step,
         "-" if not rate or ended else f"{rate:.3g}",
         "-" if deadline is None else format_deadline(deadline),
-        "-" if slack is None else format_duration(float(slack)),
+        "-" if slack is None else format_duration(slack),
         wording.checkpoint(job) or "-",
         _text(job.get("reason")),
     ]
 
 
 def _text(value: object) -> str:
-    return "-" if value is None or value == "" else str(value)
+    return "-" if value is None or value == "" else printable(str(value))
+
+
+def _finite(value: object) -> object:
+    """Return facts with None in place of each number that is infinite or not a number."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _table(*columns: str) -> Table:

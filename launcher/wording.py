@@ -10,8 +10,9 @@ from eflib.errors import (
     InfeasibleError,
     PreemptedError,
     WorkerFailedError,
+    printable,
 )
-from eflib.units import format_deadline, format_duration, later_deadline
+from eflib.units import HOUR, MAX_SECONDS, format_deadline, format_duration, later_deadline
 
 Status = dict[str, Any]
 
@@ -29,7 +30,7 @@ class CancelledError(EflibError):
 
 def title(status: Status) -> str:
     """Return what a person calls the job."""
-    return str(status.get("name") or status.get("job") or "job")
+    return printable(str(status.get("name") or status.get("job") or "job"))
 
 
 def is_decided(status: Status) -> bool:
@@ -83,9 +84,14 @@ def refusal(status: Status, *, now: float) -> InfeasibleError:
 
 
 def offered_deadline(status: Status, *, now: float) -> float | None:
-    """Return a deadline that is still acceptable when it is pasted a little later, or None."""
+    """Return a deadline that is still acceptable when it is pasted a little later, or None.
+
+    None, too, where the earliest one is farther away than any deadline that is accepted.
+    """
     earliest = status.get("earliest_deadline")
-    return None if earliest is None else later_deadline(float(earliest), now=now)
+    if earliest is None or not earliest - now < MAX_SECONDS - 2 * HOUR:
+        return None
+    return later_deadline(earliest, now=now)
 
 
 def progress(status: Status) -> str:
@@ -93,7 +99,7 @@ def progress(status: Status) -> str:
     state = str(status.get("state", "")).lower()
     if state != "running":
         reason = status.get("reason")
-        return f"{state}: {reason}" if reason else state
+        return printable(f"{state}: {reason}" if reason else state)
     workers = status.get("world_size") or 0
     parts = [_step(status), f"{workers} worker{'' if workers == 1 else 's'}"]
     if status.get("steps_per_s"):
@@ -138,14 +144,14 @@ def ending(status: Status) -> str:
         plural = "" if len(rescales) == 1 else "s"
         parts.append(f"{len(rescales)} rescale{plural}, paused {format_duration(paused)} in all")
     if status.get("log_dir"):
-        parts.append(f"logs in {status['log_dir']}")
+        parts.append(f"logs in {printable(status['log_dir'])}")
     return "; ".join(parts)
 
 
 def elapsed(status: Status) -> float | None:
     """Return how long a job ran, in seconds; None if it has not ended or never began."""
     ended, started = status.get("ended"), status.get("started") or status.get("submitted")
-    return None if ended is None or started is None else float(ended) - float(started)
+    return None if ended is None or started is None else ended - started
 
 
 def outcome(status: Status, *, now: float) -> EflibError | None:
@@ -197,8 +203,8 @@ def _step(status: Status) -> str:
 
 
 def _slack(status: Status) -> float | None:
-    slack = status.get("slack_s")
-    return None if slack is None else float(slack)
+    slack: float | None = status.get("slack_s")
+    return slack
 
 
 def _moment(moment: float, now: float) -> str:

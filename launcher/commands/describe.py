@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from eflib.errors import printable
 from eflib.launcher import tables, wording
 from eflib.launcher.commands.reading import PROMISED, cluster_to_read, public
 from eflib.units import format_deadline
@@ -45,20 +46,27 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
     if status.get("story"):
         print("story")
         for event in status["story"]:
-            print(f"  {format_deadline(event['time'])}  {event['text']}")
+            moment = event.get("time")
+            when = "-" if moment is None else format_deadline(moment)
+            print(f"  {when}  {printable(str(event['text']))}")
     error = status.get("error")
     if error:
         print("error")
         tables.print_facts(error, ("rank", "node", "message", "log"))
-        print(str(error.get("traceback") or "").rstrip())
+        for line in str(error.get("traceback") or "").rstrip().splitlines():
+            print(printable(line))
 
 
 def _print_spec(spec: dict[str, object]) -> None:
     argv = spec.get("argv")
     words = [str(word) for word in argv] if isinstance(argv, list) else []
     if spec.get("module"):
-        print(f"submitted as  -m {shlex.join([str(spec['module']), *words])}")
+        print(f"submitted as  -m {_joined([str(spec['module']), *words])}")
     elif spec.get("script"):
-        print(f"submitted as  {shlex.join([str(spec['script']), *words])}")
+        print(f"submitted as  {_joined([str(spec['script']), *words])}")
     if spec.get("cwd"):
-        print(f"in            {spec['cwd']}")
+        print(f"in            {printable(str(spec['cwd']))}")
+
+
+def _joined(words: list[str]) -> str:
+    return printable(shlex.join(words))

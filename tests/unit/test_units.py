@@ -1,3 +1,4 @@
+import math
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -140,19 +141,69 @@ def test_an_offered_deadline_leaves_time_to_paste_it(ahead):
 
 
 @pytest.mark.parametrize(
-    ("text", "size"),
-    [("512", 512), ("64GiB", 64 * 2**30), ("1.5 GB", 1_500_000_000), ("2kib", 2048), ("7B", 7)],
+    "text",
+    [
+        "3000000d",
+        "3661d",
+        "now+87841h",
+        "9" * 400 + "h",
+        "9999-12-31T23:59",
+        "9999-12-31T23:59-12:00",
+        "9999-12-31T23:59Z",
+        "2040-01-01",
+    ],
 )
-def test_a_size_is_read(text, size):
-    assert units.parse_bytes(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "GiB", "64 gallons", "-1", "64Gi"])
-def test_what_is_no_size_is_refused(text):
+@pytest.mark.parametrize("zone", [PARIS, timezone.utc, None])
+def test_a_deadline_more_than_ten_years_away_is_refused_at_once(text, zone):
     with pytest.raises(UsageError) as caught:
-        units.parse_bytes(text)
-    assert caught.value.problem == f"cannot read the size {text!r}"
-    assert caught.value.hint.endswith("as in 512MiB, 64GiB or 1.5GB")
+        deadline(text, zone)
+    assert caught.value.problem == f"the deadline {text!r} is more than 10 years away"
+    assert caught.value.hint == "give an earlier one, or none to run as best effort"
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "0001-01-01T00:00+14:00", "0001-01-01T00:00-14:00"])
+@pytest.mark.parametrize("zone", [PARIS, timezone.utc, None])
+def test_a_deadline_at_the_beginning_of_the_calendar_is_in_the_past(text, zone):
+    with pytest.raises(UsageError, match="is in the past: "):
+        deadline(text, zone)
+
+
+def test_a_duration_of_more_than_ten_years_is_refused():
+    with pytest.raises(UsageError, match="the duration '3661d' is longer than 10 years"):
+        units.parse_duration("3661d")
+
+
+ANY_NUMBER = st.floats() | st.integers() | st.sampled_from([10**400, -(10**400), 253402300800])
+
+
+@given(ANY_NUMBER)
+def test_any_number_can_be_written_as_a_moment_a_duration_and_an_offer(number):
+    for zone in (PARIS, timezone(timedelta(hours=-12)), timezone.utc, None):
+        assert units.format_deadline(number, zone=zone)
+    assert units.format_duration(number)
+    units.later_deadline(number, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (math.inf, "beyond year 9999"),
+        (1e12, "beyond year 9999"),
+        (-1e12, "before year 1"),
+        (-math.inf, "before year 1"),
+        (math.nan, "an unknown time"),
+    ],
+)
+def test_a_moment_that_the_calendar_does_not_have_is_named_in_words(moment, text):
+    assert units.format_deadline(moment) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(math.inf, "over 1000 years"), (-math.inf, "-over 1000 years"), (math.nan, "an unknown time")],
+)
+def test_a_duration_beyond_use_is_named_in_words(seconds, text):
+    assert units.format_duration(seconds) == text
 
 
 def test_a_size_is_written():
