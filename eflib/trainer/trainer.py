@@ -19,7 +19,7 @@ from eflib import pulse
 from eflib.errors import UsageError
 from eflib.store.messages import PAUSE, PROFILE
 from eflib.trainer import checks
-from eflib.trainer.collectives import is_peer_loss
+from eflib.trainer.collectives import PeerLostError, came_from_transfer, first_words
 from eflib.trainer.data.batches import to_device
 from eflib.trainer.data.feed import Cut
 from eflib.trainer.data.feeding import make_feed
@@ -544,8 +544,8 @@ class ElasticTrainer:
         That is want of memory, which a smaller micro-batch may mend, and, where the forward and
         backward passes talk to other ranks, a peer that is gone.
         """
-        if self._sharded is not None and self._session.elastic and is_peer_loss(error):
-            return _first_words(error)
+        if self._sharded is not None and self._session.elastic and came_from_transfer(error):
+            return first_words(error)
         if not self._size.is_auto or not is_out_of_memory(error):
             raise error
         return str(error).partition("\n")[0]
@@ -556,7 +556,7 @@ class ElasticTrainer:
         Only those of ``fit`` can be taken again. The job starts anew from its checkpoint.
         """
         del module, args, output
-        if not self._can_mend and is_peer_loss(sys.exc_info()[1]):
+        if not self._can_mend and came_from_transfer(sys.exc_info()[1]):
             self._loader.close()
             self._writer.give_up()
             self._session.close()
@@ -648,10 +648,8 @@ class ElasticTrainer:
         }
         try:
             return self._work.reduce(control), ""
-        except RuntimeError as error:
-            if not self._session.elastic:
-                raise
-            return [], _first_words(error)
+        except PeerLostError as error:
+            return [], str(error)
 
     def _apply(self, totals: list[float]) -> None:
         self.loss = totals[LOSS] / totals[COUNT] if totals[COUNT] > 0 else totals[LOSS]
@@ -733,8 +731,3 @@ class ElasticTrainer:
         self._ending = False
         self._after_entering()
         return False
-
-
-def _first_words(error: RuntimeError) -> str:
-    words = str(error).partition(". This is typically")[0]
-    return (words.partition("] ")[2] or words or "no reason given").splitlines()[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from eflib.errors import WorkerFailedError
 from eflib.store.messages import PAUSE
+from eflib.trainer.collectives import PeerLostError
 from eflib.trainer.elastic.formation import (
     Endpoint,
     EndpointGoneError,
@@ -124,11 +125,14 @@ class Conductor:
                 missing = frozenset(error.workers)
             except EndpointGoneError:
                 missing = self._workers_beside_rank_0(generation)
-            except RuntimeError as error:
-                text = f"{len(generation.members)}: {error}"
+            except PeerLostError as error:
+                problem = str(error)
+                text = f"{len(generation.members)}: {problem}"
                 failures[text] += 1
                 if not self._membership.elastic or failures[text] >= _SAME_FAILURE_LIMIT:
-                    raise
+                    raise WorkerFailedError(
+                        f"the ranks of generation {generation.number} cannot meet: {problem}"
+                    ) from None
                 missing = frozenset()
             else:
                 self._has_entered = True

@@ -6,6 +6,7 @@ import socket
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,10 +14,11 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from eflib.trainer import timeouts
+from eflib.trainer.collectives import PeerLostError, from_peers
 from eflib.trainer.elastic.interrupt import interrupted_when
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 class SupersededError(Exception):
@@ -93,18 +95,19 @@ class GroupKeeper:
             SupersededError: A newer generation came meanwhile.
             MissingMembersError: Somebody ended, or did not come within ``timeouts.PRESENT``.
             EndpointGoneError: The agent at the endpoint is gone.
-            RuntimeError: torch could not connect the members.
+            PeerLostError: torch could not connect the members, or their store is gone.
         """
         store = self._meet(endpoint)
-        store.set(f"present/{rank}", "1")
+        from_peers(lambda: store.set(f"present/{rank}", "1"))
+        everybody = range(len(members))
         begin = time.monotonic()
         pause = 0.0005
-        while not store.check([f"present/{other}" for other in range(len(members))]):
+        while self._without(store, "present", everybody):
             if superseded():
                 raise SupersededError
             waited = time.monotonic() - begin
             if pause >= _LONG_PAUSE:  # not at once: looking at exits takes longer than most waits
-                absent = self._without(store, "present", members)
+                absent = [members[one] for one in self._without(store, "present", everybody)]
                 missing = absent if waited > timeouts.PRESENT else gone(absent)
                 if missing:
                     raise MissingMembersError(
@@ -121,12 +124,14 @@ class GroupKeeper:
             store_port=endpoint.port,
             world_size=len(members),
         ):
-            dist.init_process_group(
-                self._backend,
-                store=PrefixStore("group", store),
-                rank=rank,
-                world_size=len(members),
-                timeout=timedelta(seconds=timeouts.GROUP),
+            from_peers(
+                lambda: dist.init_process_group(
+                    self._backend,
+                    store=PrefixStore("group", store),
+                    rank=rank,
+                    world_size=len(members),
+                    timeout=timedelta(seconds=timeouts.GROUP),
+                )
             )
         self._set_timeout(timedelta(seconds=timeouts.COLLECTIVE))
 
@@ -134,44 +139,53 @@ class GroupKeeper:
         """Return the store of a generation; a connection that has died is made anew."""
         address = (endpoint.host, endpoint.port)
         try:
-            self.connect(*address).check([endpoint.prefix])
-        except RuntimeError:
+            store = self.connect(*address)
+            from_peers(lambda: store.check([endpoint.prefix]))
+        except PeerLostError:
             self._stores.pop(address, None)
             self.connect(*address)
         self._meeting = PrefixStore(endpoint.prefix, self._stores[address])
         return self._meeting
 
     @staticmethod
-    def _without(store: PrefixStore, word: str, members: list[str]) -> list[str]:
-        """Return the members that have not left a word in the generation's store."""
-        return [one for rank, one in enumerate(members) if not store.check([f"{word}/{rank}"])]
+    def _without(store: PrefixStore, word: str, ranks: Iterable[int]) -> list[int]:
+        """Return the ranks that have not left a word in the generation's store."""
+        keys = {rank: f"{word}/{rank}" for rank in ranks}
+        if from_peers(lambda: store.check(list(keys.values()))):
+            return []
+        return [rank for rank, key in keys.items() if not from_peers(partial(store.check, [key]))]
 
     def say_done(self, rank: int) -> None:
         """Leave word that this rank has nothing more to do in the generation."""
-        if self._meeting is not None:
-            self._meeting.set(f"done/{rank}", "1")
+        meeting = self._meeting
+        if meeting is not None:
+            from_peers(lambda: meeting.set(f"done/{rank}", "1"))
 
     def not_done(self, members: list[str]) -> list[str]:
         """Return the members that have not said so."""
-        return self._without(self._meeting, "done", members) if self._meeting is not None else []
+        if self._meeting is None:
+            return []
+        return [members[one] for one in self._without(self._meeting, "done", range(len(members)))]
 
     def connect(self, host: str, port: int) -> TCPStore:
         """Return the connection to a node's store, made once and kept.
 
         Raises:
             EndpointGoneError: Nobody listens there.
-            RuntimeError: torch could not connect.
+            PeerLostError: torch could not connect.
         """
         address = (host, port)
         if address not in self._stores:
             _probe(host, port)
         if address not in self._stores:
-            self._stores[address] = TCPStore(
-                host,
-                port,
-                is_master=False,
-                wait_for_workers=False,
-                timeout=timedelta(seconds=timeouts.CONNECT),
+            self._stores[address] = from_peers(
+                lambda: TCPStore(
+                    host,
+                    port,
+                    is_master=False,
+                    wait_for_workers=False,
+                    timeout=timedelta(seconds=timeouts.CONNECT),
+                )
             )
         return self._stores[address]
 

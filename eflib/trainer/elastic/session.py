@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 
 from eflib import env
 from eflib.errors import StoreError, WorkerFailedError
@@ -18,6 +17,7 @@ from eflib.store.messages import PAUSE, PROFILE, TRAIN, Generation
 from eflib.store.secret import load_key
 from eflib.store.signed import SignedStore
 from eflib.trainer import timeouts
+from eflib.trainer.collectives import PeerLostError, gather_rows
 from eflib.trainer.data.position import share
 from eflib.trainer.elastic.conductor import Conductor, LeftError
 from eflib.trainer.elastic.formation import EndpointGoneError, EnvironmentGroup, GroupKeeper
@@ -210,7 +210,7 @@ class ElasticSession(Session):
         self._reporter.start()
         # Connecting can take seconds (torch looks the peer's name up): nobody waits for it here.
         # That node may be gone: the generation says who is there.
-        with suppress(RuntimeError, EndpointGoneError):
+        with suppress(PeerLostError, EndpointGoneError):
             self._keeper.connect(worker.master_addr, worker.master_port)
         generation = self._membership.join(announce)
         self._boundary = time.perf_counter()
@@ -270,12 +270,9 @@ class ElasticSession(Session):
 
     def _gather(self, flag: int) -> tuple[list[int], str]:
         """Return the flags of all ranks, or why a peer is gone."""
-        size, own = self.world_size, torch.tensor([flag])
-        rows = [torch.empty_like(own) for _ in range(size)] if size > 1 else [own]
         try:
-            if size > 1:
-                dist.all_gather(rows, own)
-        except RuntimeError as error:  # it goes no further: its frames hold the connections
+            rows = gather_rows(torch.tensor([flag]))
+        except PeerLostError as error:  # it goes no further: its frames hold the connections
             return [], str(error)
         return [int(row[0]) for row in rows], ""
 

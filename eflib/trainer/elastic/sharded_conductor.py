@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from eflib.errors import WorkerFailedError
-from eflib.trainer.collectives import broadcast_text, gather_rows
+from eflib.trainer.collectives import PeerLostError, broadcast_text, gather_rows
 from eflib.trainer.elastic.conductor import Conductor
 from eflib.trainer.elastic.transfer import choose_source, exchange_standings, is_training_over
 from eflib.trainer.state import checkpoint
@@ -44,7 +44,7 @@ class ShardedConductor(Conductor):
         is_lost = False
         try:
             self._state.gather(holder)
-        except RuntimeError:
+        except PeerLostError:
             is_lost = True
         if is_lost:  # outside the handler: its frames hold the connections
             self.abandon()

@@ -9,7 +9,13 @@ import torch
 import torch.distributed as dist
 
 from eflib.errors import StateMismatchError
-from eflib.trainer.collectives import broadcast_text, gather_rows, gather_text
+from eflib.trainer.collectives import (
+    broadcast,
+    broadcast_text,
+    gather_rows,
+    gather_text,
+    start_broadcast,
+)
 from eflib.trainer.state.digest import digest
 from eflib.trainer.state.tree import unflatten
 
@@ -161,7 +167,7 @@ def _broadcast_tensors(tensors: list[torch.Tensor], source: int) -> int:
         sent += size
         if size >= LARGE_BYTES:
             whole = tensor.contiguous()  # the tensor itself, but for channels-last and the like
-            works.append((tensor, whole, dist.broadcast(whole, src=source, async_op=True)))
+            works.append((tensor, whole, start_broadcast(whole, source)))
         elif size:
             small.setdefault(tensor.device.type, []).append(tensor)
     for group in small.values():
@@ -176,7 +182,7 @@ def _broadcast_tensors(tensors: list[torch.Tensor], source: int) -> int:
 def _broadcast_joined(tensors: list[torch.Tensor], source: int) -> None:
     flats = [tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors]
     joined = torch.cat(flats)
-    dist.broadcast(joined, src=source)
+    broadcast(joined, source)
     if dist.get_rank() == source:
         return
     for tensor, part in zip(

@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor
 
 from eflib.errors import StateMismatchError, UsageError
 from eflib.trainer import timeouts
-from eflib.trainer.collectives import broadcast_text, gather_rows
+from eflib.trainer.collectives import broadcast, broadcast_text, gather, gather_rows
 from eflib.trainer.state import checkpoint, fsdp
 from eflib.trainer.state.digest import digest
 from eflib.trainer.state.state import Stateful, TrainingState
@@ -95,7 +95,7 @@ class ShardedState(TrainingState):
         """Bring all rows to one rank of the group at hand, and unwrap the model on all.
 
         Raises:
-            RuntimeError: A peer is gone.
+            PeerLostError: A peer is gone.
         """
         if not self.is_sharded:
             self.hold()
@@ -114,8 +114,7 @@ class ShardedState(TrainingState):
         size = -(-tensor.shape[0] // self._world_size)
         padded = torch.zeros((size, *tensor.shape[1:]), dtype=tensor.dtype)
         padded[: len(local)] = local.cpu()
-        rows = [torch.empty_like(padded) for _ in range(self._world_size)] if is_holder else None
-        dist.gather(padded, rows, dst=holder)
+        rows = gather(padded, holder)
         return None if rows is None else torch.cat(rows)[: tensor.shape[0]]
 
     def drop(self) -> None:
@@ -181,7 +180,7 @@ class ShardedState(TrainingState):
         elif self._world_size > 1:
             own = own.cpu().contiguous()
         if self._world_size > 1:
-            dist.broadcast(own, src=source)
+            broadcast(own, source)
         return own
 
     def _cut(self, name: str, whole: torch.Tensor) -> torch.Tensor:

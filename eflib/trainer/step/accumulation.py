@@ -164,7 +164,7 @@ class Accumulation:
             control: Control numbers by their place; loss, count and samples are known here.
 
         Raises:
-            RuntimeError: A peer is gone.
+            PeerLostError: A peer is gone.
             StateMismatchError: The shares of all ranks are not the batch that this one knows.
         """
         self._numbers[SAMPLES] = float(sum(block.size for block in self.blocks))

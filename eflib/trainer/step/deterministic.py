@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from eflib import env
+from eflib.trainer.collectives import all_reduce, all_to_all
 from eflib.trainer.data.position import share
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class ShardReducer:
             The summed control numbers.
 
         Raises:
-            RuntimeError: A peer is gone (as torch raises it); buffers are then as at the start.
+            PeerLostError: A peer is gone; buffers are then as at the start.
         """
         while self._next < self._stop:  # shards without a sample
             self.end_shard([0.0] * self._num_control, 0.0)
@@ -192,7 +193,7 @@ class ShardReducer:
         own = self._tail(control)
         spare = world_size > self._num_shards
         if spare:  # ranks without a shard have no leaf that their numbers could ride on
-            dist.all_reduce(own)
+            all_reduce(own)
         elif self._stack:
             total.tail[: self._num_control].add_(own)
         if world_size > 1:
@@ -338,7 +339,7 @@ class ShardReducer:
             subtrees(self._splits, *share(self._num_shards, rank, world)) for rank in range(world)
         ]
         if world == 2 and len(spans[0]) == len(spans[1]) == 1 and out.dtype in _EXACT:
-            dist.all_reduce(out)  # of two numbers there is but one sum
+            all_reduce(out)  # of two numbers there is but one sum
             return
         rank = dist.get_rank()
         bounds = [share(out.numel(), other, world) for other in range(world)]
@@ -349,18 +350,16 @@ class ShardReducer:
             mine = torch.cat([out[:0], *(one[a:b] for a, b in bounds for one in roots)])
         own = sizes[rank]
         received = out.new_empty(own * sum(len(one) for one in spans))
-        dist.all_to_all_single(
+        all_to_all(
             received,
             mine,
-            output_split_sizes=[own * len(one) for one in spans],
-            input_split_sizes=[size * len(roots) for size in sizes],
+            received_sizes=[own * len(one) for one in spans],
+            sent_sizes=[size * len(roots) for size in sizes],
         )
         flat_spans = [span for one in spans for span in one]
         rows = [received[own * place : own * (place + 1)] for place in range(len(flat_spans))]
         chunk = self._sum_in_order(flat_spans, rows)
-        dist.all_to_all_single(
-            out, chunk.repeat(world), output_split_sizes=sizes, input_split_sizes=[own] * world
-        )
+        all_to_all(out, chunk.repeat(world), received_sizes=sizes, sent_sizes=[own] * world)
 
     def _sum_in_order(self, spans: list[tuple[int, int]], rows: list[torch.Tensor]) -> torch.Tensor:
         stack: list[tuple[int, int, torch.Tensor]] = []

@@ -19,7 +19,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
+
+from eflib.trainer.collectives import PeerLostError, Transfer, all_reduce, start_all_reduce
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -92,7 +93,7 @@ class GradientReducer:
         self._buckets = [_Bucket(group, _flat(group)) for group in groups[:-1]]
         self._buckets.append(_Bucket(groups[-1], _flat(groups[-1], num_control + 1, home)))
         self._control = self._buckets[-1].flat[-num_control - 1 :]  # the last one counts latecomers
-        self._works: list[Any] = []  # of the buckets that are on their way, in order
+        self._works: list[Transfer] = []  # of the buckets that are on their way, in order
         self._kept = 0  # how many of these an attempt before this one sent
         self._armed = False
         self._hooked = False
@@ -148,7 +149,7 @@ class GradientReducer:
             The summed control numbers.
 
         Raises:
-            RuntimeError: A peer is gone (as torch raises it); gradients are then worthless.
+            PeerLostError: A peer is gone; gradients are then worthless.
         """
         self._armed = False
         if world_size == 1:
@@ -160,7 +161,7 @@ class GradientReducer:
                 bucket.gather()
                 self._send(bucket)
             if self._failure:
-                raise RuntimeError(self._failure)
+                raise PeerLostError(self._failure)
             for work in self._works:
                 work.wait()
         finally:
@@ -195,12 +196,12 @@ class GradientReducer:
             following.hide()  # what comes now would be lost in a buffer that is on its way
 
     def _send(self, bucket: _Bucket) -> None:
-        """Send a bucket off; a failure is kept for ``reduce``, as autograd is no place for it."""
+        """Send a bucket off; a loss is kept for ``reduce``, as autograd is no place for it."""
         if self._failure:
             return
         try:
-            self._works.append(dist.all_reduce(bucket.flat, async_op=True))
-        except RuntimeError as error:
+            self._works.append(start_all_reduce(bucket.flat))
+        except PeerLostError as error:
             self._failure = str(error)
 
     def _take_alone(self, control: Sequence[float | torch.Tensor]) -> list[float]:
@@ -240,7 +241,7 @@ class GradientReducer:
             for where, place, grad in late:
                 if where == number:
                     more.views[place].copy_(grad)
-            dist.all_reduce(more.flat)
+            all_reduce(more.flat)
             bucket.flat.add_(more.flat)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
 
+from eflib.trainer.collectives import all_reduce
 from eflib.trainer.state import fsdp
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ class ShardedReducer:
         """Sum the control numbers over all ranks.
 
         Raises:
-            RuntimeError: A peer is gone.
+            PeerLostError: A peer is gone.
         """
         numbers = torch.tensor([float(one) for one in control], dtype=torch.float64)
         if world_size > 1:
-            dist.all_reduce(numbers)
+            all_reduce(numbers)
         return [float(one) for one in numbers]
 
     def scale(self, factor: float) -> None:

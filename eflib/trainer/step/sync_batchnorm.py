@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from eflib.trainer.collectives import PeerLostError, all_reduce
+
 
 class RankSum:
     """A sum over ranks in the middle of a pass, while it is open, and what went wrong there.
@@ -38,9 +40,9 @@ class RankSum:
         total = numbers.clone()
         if self.is_open:
             try:
-                dist.all_reduce(total)
-            except RuntimeError as error:
-                self._failure = str(error) or "no reason given"
+                all_reduce(total)
+            except PeerLostError as error:
+                self._failure = str(error)
                 self.is_open = False
                 total = numbers.clone()
         return total
@@ -52,11 +54,11 @@ class RankSum:
             weight: This rank's share of the step's samples.
 
         Raises:
-            RuntimeError: A peer is gone.
+            PeerLostError: A peer is gone.
         """
         self.is_open = False
         if self._failure:
-            raise RuntimeError(self._failure)
+            raise PeerLostError(self._failure)
         if self._went_alone:
             for layer in self.layers:
                 layer.average_over_ranks(weight)
@@ -146,9 +148,9 @@ class SyncedBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
                     continue
                 if buffer.is_floating_point():
                     buffer.mul_(weight)
-                    dist.all_reduce(buffer)
+                    all_reduce(buffer)
                 else:
-                    dist.all_reduce(buffer, dist.ReduceOp.MAX)
+                    all_reduce(buffer, largest=True)
 
 
 @cache

@@ -5,6 +5,7 @@ import torch
 
 from eflib.errors import StateMismatchError, WorkerFailedError
 from eflib.store.messages import Generation, Member
+from eflib.trainer.collectives import PeerLostError
 from eflib.trainer.elastic import conductor
 from eflib.trainer.elastic.conductor import Conductor, LeftError
 from eflib.trainer.elastic.formation import EndpointGoneError, MissingMembersError, SupersededError
@@ -130,8 +131,8 @@ def test_a_worker_whose_own_agent_is_gone_ends(stage):
 
 def test_the_same_error_again_and_again_without_a_loss_is_raised(stage):
     stage.script.following = [made(2, "w0", "w1"), made(3, "w0", "w1")]
-    stage.keeper.troubles = [RuntimeError("broken")] * 3
-    with pytest.raises(RuntimeError, match="broken"):
+    stage.keeper.troubles = [PeerLostError("broken")] * 3
+    with pytest.raises(WorkerFailedError, match="broken"):
         stage.conductor.enter(made(1, "w0", "w1"))
     assert [number for number, _ in stage.script.asked] == [1, 2]
 
@@ -175,7 +176,7 @@ def test_members_that_do_not_come_are_named_to_the_recovery(stage):
 
 
 def test_a_peer_that_dies_while_the_group_forms_is_recovered_from(stage):
-    stage.keeper.troubles = [RuntimeError("connection closed"), RuntimeError("again")]
+    stage.keeper.troubles = [PeerLostError("connection closed"), PeerLostError("again")]
     stage.script.following = [made(2, "w0", "w2"), made(3, "w0")]
     stage.conductor.enter(made(1, "w0", "w1"))
     assert [number for number, _ in stage.script.asked] == [1, 2]
@@ -218,15 +219,15 @@ def test_the_end_of_training_is_told_to_who_has_not_heard_of_it(stage, own, othe
 
 def test_a_world_of_fixed_size_does_not_recover(stage):
     stage.script.elastic = False
-    stage.keeper.troubles = [RuntimeError("connection closed")]
-    with pytest.raises(RuntimeError, match="connection closed"):
+    stage.keeper.troubles = [PeerLostError("connection closed")]
+    with pytest.raises(WorkerFailedError, match="connection closed"):
         stage.conductor.enter(made(1, "w0", "w1"))
     assert stage.script.asked == []
 
 
 def test_a_transfer_that_breaks_off_into_a_joiner_leaves_it_without_state(stage):
     stage.others = [Standing(has_state=True, global_step=9)]
-    stage.send_troubles = [RuntimeError("the source died")]
+    stage.send_troubles = [PeerLostError("the source died")]
 
     def alone(lost, missing):
         stage.others = []
@@ -241,7 +242,7 @@ def test_a_survivor_keeps_its_state_when_a_transfer_to_others_breaks_off(stage):
     stage.conductor.enter(made(1, "w0"))
     stage.state.global_step = 4
     stage.others = [Standing(has_state=False, global_step=0)]
-    stage.send_troubles = [RuntimeError("the joiner died")]
+    stage.send_troubles = [PeerLostError("the joiner died")]
     stage.script.following = [made(3, "w0")]
     before = [one.clone() for one in stage.state.model_tensors().values()]
     stage.conductor.enter(made(2, "w0", "w1"))

@@ -10,7 +10,6 @@ import torch
 from torch.distributed import TCPStore
 
 from eflib.errors import UsageError
-from eflib.trainer.collectives import is_peer_loss
 from eflib.trainer.state import checkpoint, fsdp
 from tests.unit.trainer import fsdp_cases
 from tests.unit.trainer.builders import a_trainer
@@ -165,10 +164,3 @@ def test_a_checkpoint_of_either_kind_is_read_by_the_other(tmp_path, first):
             trainer.save_checkpoint()
         runs.append([one.detach().clone() for one in trainer.model.parameters()])
     assert all(torch.equal(*pair) for pair in zip(*runs, strict=True))
-
-
-def test_only_errors_of_the_group_say_that_a_peer_is_gone():
-    gone = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:5] Connection closed")
-    assert is_peer_loss(gone)
-    assert not is_peer_loss(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_peer_loss(None)

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 
+from eflib.trainer.collectives import PeerLostError
 from eflib.trainer.step import reduction
 from eflib.trainer.step.reduction import GradientReducer
 
@@ -11,25 +13,30 @@ class Line:
     """Stands for the group: a world of two whose other rank sends the same."""
 
     def __init__(self, breaks_at=99):
-        self.sent, self.breaks_at = [], breaks_at
+        self.sent, self.breaks_at, self.refusal = [], breaks_at, None
 
-    def all_reduce(self, flat, *, async_op=False):
-        if len(self.sent) == self.breaks_at:
-            raise RuntimeError("the peer has closed the connection")
+    def all_reduce(self, flat, operation=None, *, async_op):
+        del operation
+        assert async_op
+        if len(self.sent) == self.breaks_at and self.refusal is not None:
+            raise self.refusal
         self.sent.append(flat)
-        if not async_op:
-            flat.mul_(2)
-        return self.Work(flat)
+        return self.Work(flat, breaks=len(self.sent) > self.breaks_at)
 
     class Work:
-        def __init__(self, flat):
-            self.wait = lambda: flat.mul_(2)
+        def __init__(self, flat, *, breaks):
+            self.flat, self.breaks = flat, breaks
+
+        def wait(self):
+            if self.breaks:
+                raise RuntimeError("the peer has closed the connection")
+            self.flat.mul_(2)
 
 
 @pytest.fixture
 def line(monkeypatch):
     found = Line()
-    monkeypatch.setattr(reduction.dist, "all_reduce", found.all_reduce)
+    monkeypatch.setattr(dist, "all_reduce", found.all_reduce)
     for name in ("BUCKET_BYTES", "FIRST_BUCKET_BYTES"):
         monkeypatch.setattr(reduction, name, 16)
     return found
@@ -121,15 +128,16 @@ def test_a_step_that_broke_off_begins_again_without_sending_anything_twice(line)
     assert_close(gradients(model), expected(model, 2))
 
 
-def test_a_peer_that_is_gone_in_the_backward_pass_is_reported_after_it(line):
-    line.breaks_at = 1
+@pytest.mark.parametrize("refusal", [None, dist.DistBackendError("closed the connection")])
+def test_a_peer_that_is_gone_in_the_backward_pass_is_reported_after_it(line, refusal):
+    line.breaks_at, line.refusal = 1, refusal
     model = three_layers()
     reducer = GradientReducer(model.parameters(), num_control=1)
 
     reducer.zero()
     reducer.arm(world_size=2)
     loss_of(model).backward()
-    with pytest.raises(RuntimeError, match="closed the connection"):
+    with pytest.raises(PeerLostError, match="closed the connection"):
         reducer.reduce([0.0], world_size=2)
 
     line.breaks_at, line.sent = 99, []
@@ -178,3 +186,14 @@ def test_control_numbers_ride_beside_parameters_that_cannot_carry_them(line):
 
     reducer.zero()
     assert reducer.reduce([70001.0, torch.tensor(0.5)], world_size=2) == [140002.0, 1.0]
+
+
+def test_what_torch_refuses_to_send_is_an_error_of_the_pass_and_no_lost_peer(line):
+    line.breaks_at, line.refusal = 0, RuntimeError("copy_() between dense and sparse")
+    model = three_layers()
+    reducer = GradientReducer(model.parameters(), num_control=1)
+
+    reducer.zero()
+    reducer.arm(world_size=2)
+    with pytest.raises(RuntimeError, match="between dense and sparse"):
+        loss_of(model).backward()

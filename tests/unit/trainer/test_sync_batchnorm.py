@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 
 from eflib.errors import UsageError
+from eflib.trainer.collectives import PeerLostError
 from eflib.trainer.step.sync_batchnorm import convert
 from tests.unit.trainer.builders import a_trainer
 
@@ -15,8 +16,18 @@ def a_model():
     return torch.nn.Sequential(inner, torch.nn.Flatten(), torch.nn.LazyBatchNorm1d())
 
 
+class Sent:
+    """A sum that was started; ``outcome`` is what its wait does."""
+
+    def __init__(self, outcome):
+        self.wait = outcome
+
+
 def gone(*_, **__):
-    raise RuntimeError("Connection closed by peer")
+    def closed():
+        raise RuntimeError("Connection closed by peer")
+
+    return Sent(closed)
 
 
 def two_ranks(monkeypatch, all_reduce):
@@ -49,7 +60,8 @@ def test_alone_and_in_evaluation_it_is_the_layer_that_it_stands_for(training):
 def test_half_precision_in_means_half_precision_out_with_statistics_in_full(monkeypatch):
     layers = torch.nn.Sequential(torch.nn.BatchNorm1d(4))
     rank_sum = convert(layers)
-    two_ranks(monkeypatch, lambda numbers: numbers.mul_(2))  # the other rank has the same samples
+    # The other rank has the same samples.
+    two_ranks(monkeypatch, lambda numbers, *_, **__: Sent(lambda: numbers.mul_(2)))
     rank_sum.open(everybody=True)
     x = 1000 + torch.randn(64, 4)
     out = layers(x.bfloat16())
@@ -65,7 +77,7 @@ def test_a_peer_that_is_gone_lets_the_pass_end_and_the_step_fail(monkeypatch):
     two_ranks(monkeypatch, gone)
     rank_sum.open(everybody=True)
     model(torch.randn(5, 3, 4, 4)).sum().backward()
-    with pytest.raises(RuntimeError, match="closed by peer"):
+    with pytest.raises(PeerLostError, match="closed by peer"):
         rank_sum.close(0.5)
 
 
