@@ -32,18 +32,10 @@ from eflib.trainer.elastic.session import Session
 from eflib.trainer.state.saving import CheckpointWriter
 from eflib.trainer.state.sharded_state import ShardedState
 from eflib.trainer.state.state import Stateful, TrainingState
-from eflib.trainer.step.accumulation import (
-    COUNT,
-    DECISION,
-    ENDING,
-    LEAVING,
-    LOSS,
-    NUM_CONTROL,
-    SAVING,
-    Accumulation,
-)
+from eflib.trainer.step.accumulation import Accumulation
 from eflib.trainer.step.deterministic import NUM_SHARDS, fix_arithmetic
 from eflib.trainer.step.sync_batchnorm import convert
+from eflib.trainer.step.votes import Votes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -464,7 +456,7 @@ class ElasticTrainer:
             self.model,
             self._scaler,
             num_shards=self._num_shards,
-            num_control=NUM_CONTROL + self._size.num_control,
+            num_halvings=self._size.num_places,
             undoable=self._session.elastic or self._size.is_auto,
             rank_sum=self._rank_sum,
             sharded=self._sharded is not None,
@@ -599,7 +591,7 @@ class ElasticTrainer:
             self._ending = False  # the script asked for the end in a step that it takes again
 
     def _commit(self) -> None:
-        """Reduce, apply, count; then follow what the control numbers say."""
+        """Reduce, apply, count; then follow what the votes say."""
         self._pulse.idle()
         totals, failure = self._reduce()
         if failure:
@@ -611,18 +603,18 @@ class ElasticTrainer:
         self._apply(totals)
         self._state.global_step += 1
         self._state.samples += self._work.step_size
-        self._size.agree(totals[NUM_CONTROL:])
+        self._size.agree(totals.halvings)
         if self._size.limit != self._loader.max_size:
             self._point_loader()
         self._block = None
         self._loader.commit()
         self._session.step_done(self._state, self.loss, passes=len(self._work.turns))
         self._call_step_end()
-        self._state.is_over = totals[ENDING] > 0 and not self.profiling
-        self._save_when_due(asked=totals[SAVING] > 0)
-        if totals[DECISION] > 0:
-            self._follow(partial(self._session.switch, int(totals[DECISION])))
-        elif totals[LEAVING] > 0:
+        self._state.is_over = totals.end > 0 and not self.profiling
+        self._save_when_due(asked=totals.save > 0)
+        if totals.generation > 0:
+            self._follow(partial(self._session.switch, int(totals.generation)))
+        elif totals.leave > 0:
             self._follow(partial(self._session.let_leave, leaving=self._leaving))
         self._meet_end()
 
@@ -633,26 +625,26 @@ class ElasticTrainer:
             self._begin_step()
             self._commit()
 
-    def _reduce(self) -> tuple[list[float], str]:
-        """Return the summed control numbers, or why a peer is gone.
+    def _reduce(self) -> tuple[Votes, str]:
+        """Return the summed votes, or why a peer is gone.
 
         The exception itself goes no further: its frames would keep the group's connections open,
         and peers that wait for us learn of the failure by their closing.
         """
-        control = {
-            DECISION: float(self._session.decision()),
-            LEAVING: float(self._leaving),
-            ENDING: float(self._ending),
-            SAVING: float(self.rank == 0 and self._is_save_due()),
-            **dict(enumerate(self._size.control(), NUM_CONTROL)),
-        }
+        votes = Votes(
+            generation=float(self._session.decision()),
+            leave=float(self._leaving),
+            end=float(self._ending),
+            save=float(self.rank == 0 and self._is_save_due()),
+            halvings=self._size.votes(),
+        )
         try:
-            return self._work.reduce(control), ""
+            return self._work.reduce(votes), ""
         except PeerLostError as error:
-            return [], str(error)
+            return Votes(), str(error)
 
-    def _apply(self, totals: list[float]) -> None:
-        self.loss = totals[LOSS] / totals[COUNT] if totals[COUNT] > 0 else totals[LOSS]
+    def _apply(self, totals: Votes) -> None:
+        self.loss = totals.mean_loss
         if self._max_grad_norm is not None:
             self._scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._max_grad_norm)

@@ -18,7 +18,7 @@ class MicrobatchSize:
     """Most samples of one forward pass, and how often it was halved; travels with the state.
 
     A rank that runs out of memory halves the size and takes the step again. Which halving it came
-    to rides with the step's control numbers, so that all ranks hold the same when the step is
+    to rides with the step's votes, so that all ranks hold the same when the step is
     committed, and a step that fails changes nothing that ranks compare.
 
     Args:
@@ -41,13 +41,13 @@ class MicrobatchSize:
         return -(-self._whole // 2**self._tried) if self.is_auto else self._fixed
 
     @property
-    def num_control(self) -> int:
-        """How many control numbers it takes to agree."""
+    def num_places(self) -> int:
+        """How many numbers of halvings are possible: as many places the votes need."""
         return (self._whole - 1).bit_length() + 1 if self.is_auto else 0
 
-    def control(self) -> list[float]:
-        """Return this rank's control numbers: a one at its number of halvings."""
-        return [float(place == self._tried) for place in range(self.num_control)]
+    def votes(self) -> tuple[float, ...]:
+        """Return this rank's vote: a one at its number of halvings."""
+        return tuple(float(place == self._tried) for place in range(self.num_places))
 
     def agree(self, totals: Sequence[float]) -> None:
         """Take the smallest size that any rank came to."""
@@ -62,7 +62,7 @@ class MicrobatchSize:
         """
         smallest = 1 if self._least == 1 else 3  # of 3 and more no part is a single sample
         tried = self._tried
-        while -(-self._whole // 2**tried) >= num_samples and tried < self.num_control - 1:
+        while -(-self._whole // 2**tried) >= num_samples and tried < self.num_places - 1:
             tried += 1
         size = -(-self._whole // 2**tried)
         if not self.is_auto or size >= num_samples or size < min(smallest, num_samples):
@@ -82,7 +82,7 @@ class MicrobatchSize:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what another rank or run found."""
         if self.is_auto:
-            self._agreed = min(int(state_dict["halvings"]), self.num_control - 1)
+            self._agreed = min(int(state_dict["halvings"]), self.num_places - 1)
             self._tried = self._agreed
 
 

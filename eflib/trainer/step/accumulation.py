@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from eflib.errors import StateMismatchError
+from eflib.errors import StateMismatchError, UsageError
 from eflib.trainer.step.buffers import BufferKeeper
 from eflib.trainer.step.deterministic import ShardReducer
+from eflib.trainer.step.losses import check_count, read_loss
 from eflib.trainer.step.reduction import GradientReducer, unread
 from eflib.trainer.step.sharded_reduction import ShardedReducer
+from eflib.trainer.step.votes import Number, Votes, num_votes
 
 if TYPE_CHECKING:
+    import torch
+
     from eflib.trainer.data.position import Block
     from eflib.trainer.step.sync_batchnorm import RankSum
-
-LOSS, COUNT, DECISION, LEAVING, ENDING, SAMPLES, SAVING = range(7)  # a step's control numbers
-NUM_CONTROL = 7
 
 
 class Accumulation:
@@ -28,7 +28,7 @@ class Accumulation:
         model: The model whose parameters are trained.
         scaler: Scales losses before the backward pass.
         num_shards: Number of virtual shards (deterministic mode), or None.
-        num_control: Number of control numbers: ``NUM_CONTROL``, and what else ranks agree on.
+        num_halvings: Places in the votes for halvings of the micro-batch.
         undoable: Keep the buffers of each step's start, so that ``undo`` can go back to them.
         rank_sum: Of BatchNorm layers that sum over ranks, or None.
         sharded: FSDP2 sums the gradients: all ranks take as many turns.
@@ -40,7 +40,7 @@ class Accumulation:
         scaler: torch.amp.GradScaler,
         *,
         num_shards: int | None,
-        num_control: int,
+        num_halvings: int = 0,
         undoable: bool,
         rank_sum: RankSum | None = None,
         sharded: bool = False,
@@ -50,6 +50,7 @@ class Accumulation:
         self._undoable = undoable
         self._rank_sum = rank_sum
         parameters = model.parameters()
+        self._num_votes = num_control = num_votes(num_halvings)
         self._reducer: GradientReducer | ShardReducer | ShardedReducer
         if sharded:
             self._reducer = ShardedReducer(model)
@@ -60,8 +61,9 @@ class Accumulation:
             self._reducer = ShardReducer(
                 parameters, self._buffers, num_shards=num_shards, num_control=num_control
             )
-        self._num_control = num_control
-        self._numbers: list[Any] = []
+        self._loss: Number = 0.0  # of the micro-batches that were taken, or of the shard at hand
+        self._count: Number = 0.0
+        self._has_counts: bool | None = None  # None before the first loss of a step
         self._firsts: tuple[Block, ...] = ()
         self._lasts: dict[Block, int] = {}  # the size of the shard that each ends
         self._world_size = 1
@@ -94,7 +96,7 @@ class Accumulation:
         self.turns, self._num_taken = (*self.blocks, *padding), 0
         self._firsts = tuple(shard[0] for shard in shards)
         self._lasts = {shard[-1]: sum(block.size for block in shard) for shard in shards}
-        self._numbers = [0.0] * self._num_control
+        self._loss, self._count, self._has_counts = 0.0, 0.0, None
         self._world_size = world_size
         if self._undoable:
             self._buffers.keep()
@@ -112,12 +114,27 @@ class Accumulation:
         """True when the micro-batches of the step have all been added."""
         return self._num_taken == len(self.turns)
 
-    def add(self, block: Block, loss: torch.Tensor | tuple[torch.Tensor, Any]) -> None:
-        """Run the backward pass of one micro-batch."""
-        if isinstance(loss, tuple):
-            total, count = loss
-        else:
-            total, count = loss * (block.size / self.step_size), 0.0
+    def add(self, block: Block, loss: object) -> None:
+        """Run the backward pass of one micro-batch.
+
+        Args:
+            block: Its samples.
+            loss: The mean over them, or a pair (sum, count).
+
+        Raises:
+            UsageError: The loss cannot be used, or only some losses of a step come with a count.
+        """
+        given = read_loss(loss)
+        has_count = given.count is not None
+        if self._has_counts not in {None, has_count}:
+            raise UsageError(
+                "some losses of a step come with a count and others do not",
+                hint="give each micro-batch's loss in the same form",
+            )
+        self._has_counts = has_count
+        total, count = given.total, 0.0 if given.count is None else given.count
+        if not has_count:
+            total = total * (block.size / self.step_size)
         self._num_taken += 1
         if isinstance(self._reducer, ShardedReducer):
             self._add_sharded(self._reducer, total, count)
@@ -126,24 +143,27 @@ class Accumulation:
             self._reducer.take_up()
         if block == self.blocks[-1] and self._rank_sum is None:  # all ranks sum in one order
             self._reducer.arm(world_size=self._world_size)
-        self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-        self._numbers[LOSS] += unread(total)
-        self._numbers[COUNT] += unread(count)
+        self._backward(self._scaler.scale(total), total, count)
         if block not in self._lasts:
             self._reducer.put_away()
         elif isinstance(self._reducer, ShardReducer):
-            self._reducer.end_shard(self._numbers, self._lasts[block] / self.step_size)
-            self._numbers = [0.0] * self._num_control
+            own = Votes(loss=self._loss, count=self._count)
+            weight = self._lasts[block] / self.step_size
+            self._reducer.end_shard(own.pack(self._num_votes), weight)
+            self._loss, self._count = 0.0, 0.0
 
-    def _add_sharded(self, reducer: ShardedReducer, total: torch.Tensor, count: Any) -> None:  # noqa: ANN401 - a number or a tensor
+    def _backward(self, scaled: torch.Tensor, total: torch.Tensor, count: Number) -> None:
+        scaled.backward()  # type: ignore[no-untyped-call]
+        self._loss += unread(total)
+        self._count += unread(count)
+
+    def _add_sharded(self, reducer: ShardedReducer, total: torch.Tensor, count: Number) -> None:
         """Run a backward pass in which all ranks take part; padding is weighted with nothing."""
         if self._num_taken > len(self.blocks):
             total, count = total * 0.0, 0.0
         if self._num_taken > 1:
             reducer.take_up()
-        total.backward()  # type: ignore[no-untyped-call]
-        self._numbers[LOSS] += unread(total)
-        self._numbers[COUNT] += unread(count)
+        self._backward(total, total, count)
         if not self.is_complete:
             reducer.put_away()
         if len(self.turns) > len(self.blocks):
@@ -157,28 +177,35 @@ class Accumulation:
         if self._undoable:
             self._buffers.restore()
 
-    def reduce(self, control: dict[int, float]) -> list[float]:
+    def reduce(self, votes: Votes) -> Votes:
         """Sum over all ranks; afterwards gradients are those of the whole batch.
 
         Args:
-            control: Control numbers by their place; loss, count and samples are known here.
+            votes: What this rank asks for; loss, count and samples are known here.
+
+        Returns:
+            The sum of all ranks' votes.
 
         Raises:
             PeerLostError: A peer is gone.
             StateMismatchError: The shares of all ranks are not the batch that this one knows.
+            UsageError: Losses came with counts that add up to nothing.
         """
-        self._numbers[SAMPLES] = float(sum(block.size for block in self.blocks))
-        for place, number in control.items():
-            self._numbers[place] = number
+        samples = float(sum(block.size for block in self.blocks))
+        own = replace(votes, loss=self._loss, count=self._count, samples=samples)
         if self._rank_sum is not None:
-            self._rank_sum.close(self._numbers[SAMPLES] / max(self.step_size, 1))
-        totals = self._reducer.reduce(self._numbers, world_size=self._world_size)
-        if totals[SAMPLES] != self.step_size:
+            self._rank_sum.close(samples / max(self.step_size, 1))
+        numbers = self._reducer.reduce(own.pack(self._num_votes), world_size=self._world_size)
+        totals = Votes.unpack(numbers)
+        if totals.samples != self.step_size:
             raise StateMismatchError(
-                f"the ranks hold {totals[SAMPLES]:g} samples of a step that has {self.step_size}",
+                f"the ranks hold {totals.samples:g} samples of a step that has {self.step_size}",
                 hint="an iterable data set must give all ranks the same stream: let it depend on "
                 "neither rank nor world size",
             )
-        if totals[COUNT] > 0:
-            self._reducer.scale(1.0 / totals[COUNT])
+        count = float(totals.count)
+        if self._has_counts:
+            check_count(count)
+        if count > 0:
+            self._reducer.scale(1.0 / count)
         return totals

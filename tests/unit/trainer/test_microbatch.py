@@ -139,7 +139,7 @@ def test_ranks_agree_on_the_smallest_and_compare_only_what_they_agreed_on():
     ranks[1].halve(5, "")
     assert [one.limit for one in ranks] == [20, 3]
     assert ranks[0].state_dict() == ranks[1].state_dict()
-    totals = [sum(pair) for pair in zip(*(one.control() for one in ranks), strict=True)]
+    totals = [sum(pair) for pair in zip(*(one.votes() for one in ranks), strict=True)]
     for one in ranks:
         one.agree(totals)
     assert [one.limit for one in ranks] == [3, 3]
