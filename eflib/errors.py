@@ -90,6 +90,12 @@ class StoreError(EflibError):
     exit_status = 5
 
 
+class TooLargeError(StoreError):
+    """A message is larger than a store takes; sending it again would not help."""
+
+    code = "too-large"
+
+
 class CoordinatorUnreachableError(EflibError):
     """No coordinator answered within the bound."""
 

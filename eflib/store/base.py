@@ -1,26 +1,29 @@
 """What every store promises: keys with a value each, streams of entries, and nothing that blocks.
 
-Streams are written once, here, over the keys: an entry is a key that is created if it is absent, so
-a stream has no holes and no locks whichever way its writers die.
+What streams are made of is written once for all stores, in ``streams.py``.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from eflib.errors import EflibError, StoreError
+from eflib.errors import EflibError, StoreError, TooLargeError
+from eflib.store import streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Keys = list[str]
 Entries = list[tuple[int, bytes]]
+Reported = set[str]
 T = TypeVar("T")
 
-STREAMS = "streams/"
-"""Keys below this prefix belong to the streams; ``list`` hides them."""
+STREAMS = streams.PREFIX
+LONGEST_VALUE = 4 * 2**20
+"""Bytes of a value. A TCP store's server breaks the connection of who sends twice as much."""
 
 
 class Store(ABC):
@@ -30,7 +33,8 @@ class Store(ABC):
     ``set`` (its last writer wins) or by ``compare_and_set``: a plain ``set`` does not wait for a
     ``compare_and_set`` of the same key that is under way.
 
-    Every method raises StoreError, naming the place and the cause, when the store cannot be used.
+    Every method raises StoreError, naming the place and the cause, when the store cannot be used,
+    and TooLargeError for a value of more than ``LONGEST_VALUE`` bytes.
     """
 
     @property
@@ -72,52 +76,37 @@ class Store(ABC):
         Returns:
             The index of the entry, from 0.
         """
-        tail = _tail_key(stream)
-        index = max(self._number(tail), self._number(_floor_key(stream)))
-        while True:
-            while not self.compare_and_set(_entry_key(stream, index), None, value):
-                index += 1
-            floor = self._number(_floor_key(stream))
-            if index >= floor:
-                break
-            # The place was free because a trim had emptied it: nobody reads there any more.
-            self.delete(_entry_key(stream, index))
-            index = floor
-        # Only a hint, which may fall behind when two writers race: the search goes on from it.
-        self.set(tail, str(index + 1).encode())
-        return index
+        return streams.append(self, stream, value)
 
     def read(self, stream: str, start: int) -> Entries:
         """Return all entries from index ``start`` on; those trimmed away are left out."""
-        index = max(start, self._number(_floor_key(stream)))
-        entries = []
-        while (value := self.get(_entry_key(stream, index))) is not None:
-            entries.append((index, value))
-            index += 1
-        return entries
+        return streams.read(self, stream, start)
 
     def reaches(self, stream: str, end: int) -> bool:
         """Tell whether a stream ever had ``end`` entries; a store that began anew has not."""
-        if end <= self._number(_floor_key(stream)):
-            return True
-        return self.get(_entry_key(stream, end - 1)) is not None
+        return streams.reaches(self, stream, end)
 
     def trim(self, stream: str, end: int) -> None:
         """Forget the entries with an index below ``end``; indices go on from where they were."""
-        key = _floor_key(stream)
-        while True:
-            held = self.get(key)
-            floor = int(held) if held else 0
-            if floor >= end:
-                return
-            if self.compare_and_set(key, held, str(end).encode()):
-                break
-        for index in range(floor, end):
-            self.delete(_entry_key(stream, index))
+        streams.trim(self, stream, end)
 
-    def _number(self, key: str) -> int:
-        held = self.get(key)
-        return int(held) if held else 0
+    @cached_property
+    def reported(self) -> Reported:
+        """Keys whose value was said to be unusable; said once each."""
+        return set()
+
+
+def check_value(key: str, value: bytes) -> None:
+    """Refuse a value that no store of ours takes.
+
+    Raises:
+        TooLargeError: It has more than ``LONGEST_VALUE`` bytes.
+    """
+    if len(value) > LONGEST_VALUE:
+        raise TooLargeError(
+            f"the value for key {key} has {len(value):,} bytes; a store takes {LONGEST_VALUE:,}",
+            hint="pass large data in a file, and its path as the argument",
+        )
 
 
 def check_key(key: str) -> None:
@@ -128,18 +117,6 @@ def check_key(key: str) -> None:
     """
     if not all(key.split("/")):
         raise StoreError(f"a key has an empty part: {key!r}")
-
-
-def _entry_key(stream: str, index: int) -> str:
-    return f"{STREAMS}{stream}/{index}"
-
-
-def _tail_key(stream: str) -> str:
-    return f"{STREAMS}{stream}/tail"
-
-
-def _floor_key(stream: str) -> str:
-    return f"{STREAMS}{stream}/floor"
 
 
 def wait_for(  # noqa: PLR0913 - what is waited for, three times, and the two hooks of a test

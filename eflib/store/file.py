@@ -7,6 +7,7 @@ leaves at most a temporary file. Only an exchange of one value for another takes
 from __future__ import annotations
 
 import os
+import stat
 import time
 import zlib
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from eflib.errors import StoreError
 from eflib.store import atomic
-from eflib.store.base import STREAMS, Keys, Store, check_key
+from eflib.store.base import LONGEST_VALUE, STREAMS, Keys, Store, check_key, check_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,8 +69,7 @@ class FolderStore(Store):
         """Return the value of a key, or None; one open and one read."""
         path = self._paths.get(key) or self._path(key)
         try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - polled by every worker
-                return file.read()
+            return _read(path)
         except FileNotFoundError:
             return None
         except OSError as cause:
@@ -77,12 +77,14 @@ class FolderStore(Store):
 
     def set(self, key: str, value: bytes) -> None:
         """Write the value of a key by renaming a whole file into place."""
+        check_value(key, value)
         path = self._path(key)
         with self._explained("write"):
             self._place(path, value)
 
     def compare_and_set(self, key: str, expected: bytes | None, value: bytes) -> bool:
         """Write ``value`` if the key holds ``expected`` (None: if it is absent)."""
+        check_value(key, value)
         path = self._path(key)
         lock = f"{self._locks}/{zlib.crc32(key.encode()) % NUM_LOCKS}"
         with self._explained("write"):
@@ -196,13 +198,42 @@ def _escape(part: str) -> str:
     return name
 
 
+def _read(path: str) -> bytes:
+    """Return a file's bytes; none where something else than a file stands, as a pipe or a folder.
+
+    Such a thing was not put there by a store: the value is one that nobody can use, not absent.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not block
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > 2 * LONGEST_VALUE:
+            return b""
+        parts = [os.read(handle, about.st_size + 1)]
+        while parts[-1] and sum(map(len, parts)) < about.st_size:
+            parts.append(os.read(handle, about.st_size))
+        return b"".join(parts)
+    finally:
+        os.close(handle)
+
+
 def _walk(folder: str, prefix: str) -> Iterator[str]:
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names only
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
+        part = unquote(name.removeprefix("@"))
+        if not _is_ours(name.removeprefix("@"), part):
+            continue
         if name.startswith("@"):
-            yield prefix + unquote(name[1:])
-        elif not name.startswith("."):
-            yield from _walk(f"{folder}/{name}", f"{prefix}{unquote(name)}/")
+            yield prefix + part
+        else:
+            yield from _walk(f"{folder}/{name}", f"{prefix}{part}/")
+
+
+def _is_ours(name: str, part: str) -> bool:
+    """Tell whether a file's name is how this store writes a part of a key."""
+    try:
+        return bool(part) and _escape(part) == name
+    except (StoreError, UnicodeEncodeError):
+        return False

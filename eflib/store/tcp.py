@@ -9,6 +9,7 @@ supported), and a bound on every call.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from torch.distributed import TCPStore as TorchStore  # type: ignore[attr-defined]
 
 from eflib.errors import StoreError
-from eflib.store.base import STREAMS, Keys, Store, check_key
+from eflib.store.base import STREAMS, Keys, Store, check_key, check_value
 from eflib.store.bounded import BoundedCalls
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ CONNECT_SECONDS = 5.0
 """How long a server may take to appear: it may be starting beside us."""
 CALL_SECONDS = 10.0
 """How long a server may take to answer one call; an idle one answers in under a millisecond."""
+
+_log = logging.getLogger(__name__)
 
 _NONCE_BYTES = 8
 _ABSENT = "-"  # shorter than any stored value, which starts with a nonce
@@ -84,6 +87,7 @@ class TcpStore(Store):
     def set(self, key: str, value: bytes) -> None:
         """Write the value of a key, and its name where it is new."""
         check_key(key)
+        check_value(key, value)
         raw = self._raw(_VALUES + key)
         while True:
             won, raw = self._exchange(key, raw, value)
@@ -93,6 +97,7 @@ class TcpStore(Store):
     def compare_and_set(self, key: str, expected: bytes | None, value: bytes) -> bool:
         """Write ``value`` if the key holds ``expected`` (None: if it is absent)."""
         check_key(key)
+        check_value(key, value)
         raw = self._raw(_VALUES + key)
         while expected == (None if raw is None else raw[_NONCE_BYTES:]):
             won, raw = self._exchange(key, raw, value)
@@ -166,7 +171,7 @@ class TcpStore(Store):
         index = f"{_FOLDERS}{folder}"
         raw = self._raw(index)
         while True:
-            names = set(json.loads(raw[_NONCE_BYTES:])) if raw else set()
+            names = set(self._read_names(folder, raw))
             if (name in names) == present:
                 return
             names ^= {name}
@@ -177,9 +182,33 @@ class TcpStore(Store):
             raw = held
 
     def _names(self, folder: str) -> Keys:
-        raw = self._raw(f"{_FOLDERS}{folder}")
-        names: Keys = json.loads(raw[_NONCE_BYTES:]) if raw else []
-        return names
+        return self._read_names(folder, self._raw(f"{_FOLDERS}{folder}"))
+
+    def _read_names(self, folder: str, raw: bytes | None) -> Keys:
+        """Return what a folder's index says; one that cannot be read is made anew, if it can be."""
+        names = [] if raw is None else index_names(raw[_NONCE_BYTES:])
+        if names is not None:
+            return names
+        if folder not in self.reported:
+            self.reported.add(folder)
+            _log.warning("the list of keys below %r cannot be read; making it anew", folder)
+        return self._found_names(folder)
+
+    def _found_names(self, folder: str) -> Keys:
+        """Return the names in a folder, asked of the server itself; an older torch cannot."""
+
+        def call(client: object) -> Keys:
+            list_keys = getattr(client, "list_keys", list)
+            return [str(key) for key in list_keys()]
+
+        names = set()
+        prefix = f"{_VALUES}{folder}/" if folder else _VALUES
+        for key in self._call(call):
+            inside = str(key).removeprefix(prefix)
+            if key.startswith(prefix) and not key.startswith(_VALUES + STREAMS):
+                name, more, _ = inside.partition("/")
+                names.add(name + more)
+        return sorted(names)
 
     def _walk(self, folder: str, prefix: str, found: Keys) -> None:
         for name in self._names(folder):
@@ -231,6 +260,22 @@ class TcpStore(Store):
                 hint="give the address that the coordinator printed",
             ) from cause
         self._calls = calls
+
+
+def index_names(text: bytes) -> Keys | None:
+    """Return the names in a folder's index, which anybody can write; None if it is no index."""
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(names, list):
+        return None
+    return names if all(isinstance(name, str) and _is_name(name) for name in names) else None
+
+
+def _is_name(name: str) -> bool:
+    part = name.removesuffix("/")
+    return bool(part) and "/" not in part and part.isprintable()
 
 
 def _knock(host: str, port: int, seconds: float) -> None:

@@ -54,12 +54,18 @@ def test_a_value_that_may_not_be_read_is_an_error_and_not_absent(store):
         store.get("k")
 
 
-def test_a_value_that_cannot_be_read_is_an_error_and_not_absent(store):
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_a_value_that_nobody_can_use_and_blocks_nobody(store, make):
     store.check()
-    Path(store.url, "@k").mkdir()
-    with pytest.raises(StoreError) as caught:
-        store.get("k")
-    assert caught.value.problem == f"cannot read the store in {store.url} (is a directory)"
+    make(Path(store.url, "@k"))
+    assert store.get("k") == b""
+
+
+def test_names_that_no_key_has_are_not_listed(store):
+    store.set("jobs/a", b"v")
+    for name in (b"@%zz", b"@\xff", b"\xfe", b"@", b"@a%2", b"@a b"):
+        (Path(store.url, "jobs") / os.fsdecode(name)).write_bytes(b"")
+    assert store.list() == ["jobs/a"]
 
 
 def test_a_part_that_is_too_long_for_a_file_name_is_refused(store):

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from eflib.errors import StoreError
-from eflib.store import open_store, wait_for
+from eflib.store import open_store, streams, wait_for
 from tests.unit.store import writers
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -163,13 +163,12 @@ def test_a_stream_reaches_as_far_as_it_ever_had_entries(store, stream):
 
 
 def test_an_entry_put_into_a_trimmed_place_moves_to_the_end(store, stream, monkeypatch):
-    store.append(stream, b"a")
-    number = store._number
-    asked = iter([0, 0])  # a writer that looked before the trim
-    monkeypatch.setattr(store, "_number", lambda key: next(asked, None) or number(key))
-    store.trim(stream, 1)
-    assert store.append(stream, b"b") == 1
-    assert store.read(stream, 0) == [(1, b"b")]
+    for value in (b"a", b"b", b"c"):
+        store.append(stream, value)
+    store.trim(stream, 3)
+    monkeypatch.setattr(streams, "_near_end", lambda store, stream: 1)  # looked before the trim
+    assert store.append(stream, b"d") == 3
+    assert store.read(stream, 0) == [(3, b"d")]
 
 
 def test_races_among_processes_lose_nothing_and_have_one_winner(store, url, stream):
