@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from eflib.scheduling.counts import Need
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy
 from eflib.scheduling.plan import DEADLINE_TOLERANCE, Planned, trim, walk, work_to_plan
@@ -34,19 +35,26 @@ def backfill(
     """
     if not job.exponents:
         return None
+    # One number per column (the largest free block) is enough for one job alone that moves nobody;
+    # the whole accounting of block sizes in Timeline is for many jobs at once.
     timeline = occupancy.timeline(deadline, job.exponents[-1])
     left = work_to_plan(job, settings)
+    # With time in reserve for moves that later plans force, and where that is too late, without: a
+    # tight promise is better than none.
     for moves in (settings.forced_moves, 0.0):
         spare = moves * settings.rescale_cost
-        counts = fill(job, timeline, left=left, deadline=deadline, settings=settings, spare=spare)
+        counts = fill(job, timeline, Need(left, deadline, spare), settings)
         if counts is None:
             continue
+        # Counts that fit may still have to change blocks on the way; each such move costs a pause
+        # that the counts did not know of, so the placed row is walked again.
         row = occupancy.place_alone(counts, job.mask, avoid)
         if row is None:
             continue
         finish = walk(job, row, left=left, now=now, settings=settings)
         if finish <= deadline + DEADLINE_TOLERANCE:
             return Planned(trim(row, now=now, end=finish), finish)
+        # Without a cost the reserve is zero: the second try would be the first again.
         if not settings.rescale_cost:
             break
     return None
@@ -65,5 +73,7 @@ def soonest_backfill(
     for _ in range(_OFFER_TRIES):
         if backfill(job, occupancy, deadline=finish, now=now, settings=settings) is not None:
             return finish
+        # The counts' finish was a little too early for the blocks. 2 % and a pause later is tried
+        # next: small steps keep the offer close to the best, and 60 of them reach 3.3 times as far.
         finish = now + (finish - now) * 1.02 + settings.rescale_cost
     return math.inf

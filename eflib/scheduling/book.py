@@ -34,6 +34,8 @@ def _ahead(row: Row, now: float) -> Row:
     """
     if not row or row[0].end > now + SAME_INSTANT:
         return row
+    # An event 1e-11 s before a border must see the row after it, or the job keeps its old GPUs
+    # while others are given them.
     ahead = [segment for segment in row if segment.end > now + SAME_INSTANT]
     return ahead or [segment for segment in row[-1:] if segment.end > now]
 
@@ -62,6 +64,8 @@ class Book:
 
     def yielding(self) -> list[Job]:
         """Jobs that take what the promises leave: soft by deadline, then best effort."""
+        # A soft deadline is a wish that time can spoil, best effort has none: so soft comes first,
+        # and among soft ones the earliest deadline (as in the fill of promises).
         found = [j for j in self.jobs.values() if j.promise == math.inf and j.pinned is None]
         return sorted(found, key=lambda j: (j.tier(self.now), self._wish(j), j.order))
 
@@ -91,6 +95,8 @@ class Book:
             if until == math.inf:
                 break
             free |= mask & self.cluster.available
+            # Two loans that end at one instant, or one that ends now, must not make a column
+            # without length.
             if until <= found[-1][0] + SAME_INSTANT:
                 found[-1] = (found[-1][0], free)
             else:
@@ -127,10 +133,14 @@ class Book:
         """Return where the row leads with the margin on top, or without where it is used up."""
         left = work_to_plan(job, self.settings)
         finish = walk(job, job.row, left=left, now=self.now, settings=self.settings)
+        # The row was cut at the finish with margin as it was when made; with the margin used up the
+        # true state is all that is left to go by.
         return self.outlook(job) if finish == math.inf else finish
 
     def seconds_alone(self, job: Job) -> float:
         """Return how long a job would take with the cluster to itself, margin included."""
+        # The largest aligned block there is, not the number of GPUs: three free GPUs are no block
+        # of four.
         largest = len(capacity_by_exponent(self.cluster.available)) - 1
         rates = [r for e, r in zip(job.exponents, job.rates, strict=True) if e <= largest]
         if not rates:
@@ -140,6 +150,8 @@ class Book:
     def next_border(self) -> float:
         """Return the next time at which the standing plan changes something; infinite if never."""
         after = self.now + SAME_INSTANT
+        # Only loans, finishes and the first border of each row: at that border the question is
+        # asked again, so later ones need no alarm of their own.
         soonest = min((loan.until for loan in self.loans.values()), default=math.inf)
         for job in self.jobs.values():
             if after < job.finish < soonest:

@@ -30,6 +30,8 @@ def free_starts(free: int, exponent: int) -> list[int]:
     levels = [free]
     for e in range(1, exponent + 1):
         below = levels[-1]
+        # A block of twice the size is free where a block is free and so is its right neighbour, at
+        # an aligned start.
         levels.append(below and below & (below >> (1 << (e - 1))) & aligned_starts(e, width))
     return levels
 
@@ -68,11 +70,15 @@ def best_fit(free: int, exponent: int, *, low: bool) -> int:
     width = _width(free)
     size, e = 1 << exponent, exponent
     while True:
+        # Best fit: a block whose buddy is free as well belongs to a larger free block, which is
+        # kept whole for a job that needs it. Go up until one stands alone.
         parents = whole & (whole >> (1 << e)) & aligned_starts(e + 1, width)
         alone = whole & ~(parents | (parents << (1 << e)))
         if alone:
             break
         whole, e = parents, e + 1
+    # Jobs that end late gather at one end, early ones at the other: what the early ones leave is
+    # then one large block.
     if low:
         return block((alone & -alone).bit_length() - 1, exponent)
     return block(alone.bit_length() - 1 + (1 << e) - size, exponent)
@@ -90,6 +96,7 @@ def capacity_by_exponent(available: int) -> list[int]:
     A set of power-of-two counts can be placed, moving jobs where needed, exactly if for every size
     s the counts of at least s add up to no more than the entry of s.
     """
+    # Positions beyond the highest available one hold nothing, so no larger block can exist.
     top = max(available.bit_length() - 1, 0).bit_length()
     return [s.bit_count() << e for e, s in enumerate(free_starts(available, top)) if s]
 

@@ -45,8 +45,12 @@ class Cluster:
             raise UsageError(f"node {node!r} cannot join with {num_gpus} GPUs")
         self.lose(node)
         want = (1 << num_gpus) - 1
+        # A node that comes back takes its old positions: jobs that kept part of their blocks on
+        # other nodes are then aligned as before.
         first = self._first.get(node)
         if first is None or self.available & (want << first):
+            # Aligned to the largest power of two in its size, so that its GPUs form blocks of at
+            # least that size with no hole that nobody can use.
             first, step = 0, num_gpus & -num_gpus
             while self.available & (want << first):
                 first += step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.plan import SAME_INSTANT, Row, Segment
@@ -12,6 +13,21 @@ from eflib.scheduling.settings import SchedulerSettings
 
 Run = tuple[float, float, int]
 """``(start, end, level)``: the highest usable level that is free all the time between; -1: none."""
+
+
+class Need(NamedTuple):
+    """What a row of counts has to do.
+
+    Attributes:
+        left: Steps to do, margin included.
+        deadline: Scheduler time in seconds to be done by; may be infinite.
+        spare: Seconds at the row's largest count to provide on top, for moves that others force.
+    """
+
+    left: float
+    deadline: float
+    spare: float = 0.0
+
 
 ROUNDING = 1e-5
 """Seconds that each row provides on top: borders that are one instant may differ by a little."""
@@ -21,6 +37,8 @@ def held_level(job: Job) -> int:
     """Return the level of what the job holds, or -1 if that is no usable count."""
     count = job.mask.bit_count()
     exponent = count.bit_length() - 1
+    # A pinned job or one that lost a node may hold any count; the plan goes on from a usable one or
+    # starts anew.
     if count and count & (count - 1) == 0 and exponent in job.exponents:
         return job.exponents.index(exponent)
     return -1

@@ -46,6 +46,8 @@ def disruption(book: Book, plan: Plan) -> Disruption:
         if job.pinned is None:
             planned = plan.get(job.job_id)
             row = planned.row if planned is not None else job.row
+            # Jobs without a promise get their row after the plan is adopted: they count as holding
+            # nothing, and below it is seen what would be left for them.
             head = head_of(row, now) if job.promise < math.inf else 0
             free &= ~head
             heads.append((job, head))
@@ -57,7 +59,11 @@ def disruption(book: Book, plan: Plan) -> Disruption:
         if not job.mask or not job.exponents or head & job.mask:
             continue
         if head:
+            # If all it holds stays free, SpareGpus puts it back where it is (restore): no move
+            # then.
             moved += bool(job.mask & ~free) or not is_block(job.mask)
+        # It keeps running if its smallest count still fits into what it holds; else it moves if
+        # that fits anywhere, else it pauses.
         elif not best_fit(free & job.mask, job.exponents[0], low=True):
             if best_fit(free, job.exponents[0], low=True):
                 moved += 1
@@ -87,6 +93,8 @@ def shrink_in_place(book: Book, newcomer: Job | None) -> Plan | None:
     occupancy = Occupancy(book.periods(), (planned.row for planned in plan.values()))
     if occupancy.clash:
         return None
+    # Who cannot shrink in place has the tighter promise; by deadline, as in the fill, the most
+    # urgent of them gets first what the others gave up.
     for job in sorted(others, key=promise_order):
         found = backfill(
             job,
@@ -110,6 +118,8 @@ def least_to_keep(book: Book) -> int:
         stay = _stay(book, job) if job.pinned is None and job.promise < math.inf else None
         if stay is not None:
             kept |= stay.row[0].mask
+        # Best effort has no share to keep, but its smallest block is enough to go on without a
+        # pause.
         elif job.promise == math.inf and job.exponents:
             kept |= best_fit(job.mask, job.exponents[0], low=True) or job.mask
         else:
@@ -125,11 +135,13 @@ def _stay(book: Book, job: Job) -> Planned | None:
     held = job.mask.bit_count()
     available = book.periods()[0][1]
     left = work_to_plan(job, settings)
+    # First a share that leaves time for a forced move, as the fill does; then any that is in time.
     for reserve in (settings.forced_moves * settings.rescale_cost, 0.0):
         for exponent, rate in zip(job.exponents, job.rates, strict=True):
             count = 1 << exponent
             if count > held:
                 break
+            # Keeping the count costs nothing but the pause under way; shrinking costs a rescale.
             begin = max(job.ready_at, now) if count == held else now + settings.rescale_cost
             finish = begin + left / rate
             if finish + reserve <= job.promise and (

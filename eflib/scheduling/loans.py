@@ -23,6 +23,8 @@ def lend(book: Book, job_id: str, max_gpus: int, seconds: float, commands: list[
         return
     largest = min(max_gpus, _sparable(book)).bit_length() - 1
     fallback: tuple[int, Plan] | None = None
+    # Large first: a curve measured at 1, 2, 4, ... GPUs ends where the loan does, and what lies
+    # beyond is a guess that promises count on less.
     for exponent in range(largest, -1, -1):
         for mask in _choices(book, exponent, seconds):
             book.loans[job_id] = Loan(mask, book.now + seconds)
@@ -53,6 +55,8 @@ def _sparable(book: Book) -> int:
     """Return how many GPUs leave one to each job that runs: measuring shall pause nobody."""
     lent = sum(loan.mask.bit_count() for loan in book.loans.values())
     running = sum(1 for job in book.jobs.values() if job.mask)
+    # At least one is tried even on a full cluster: without a curve the job cannot be admitted at
+    # all.
     return max(book.cluster.num_gpus - lent - running, 1)
 
 
@@ -69,10 +73,13 @@ def _choices(book: Book, exponent: int, seconds: float) -> list[int]:
     idle = everything & ~book.held()
     given = everything & ~least_to_keep(book)
     found: list[int] = []
+    # Idle GPUs first, as nobody notices; high positions, as jobs that end late gather at the low
+    # end.
     for free in (spare & idle, spare & given, occupancy.free[0] & given, given):
         mask = best_fit(free, exponent, low=False)
         if mask and mask not in found:
             found.append(mask)
+    # Measuring needs no aligned block, but one node: between nodes it would measure the network.
     for node in book.cluster.node_masks():
         some = positions(given & node)[-(1 << exponent) :]
         if len(some) == 1 << exponent:

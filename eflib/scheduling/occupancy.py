@@ -42,6 +42,8 @@ class Occupancy:
                     changes.append((start if start > now else now, mask, size))
                     if end < math.inf:
                         changes.append((end, mask, -size))
+        # One pass over all borders in order of time; XOR puts a block in at its start and takes it
+        # out at its end.
         changes.sort(key=_time)
         self.times: list[float] = []
         self.free: list[int] = []
@@ -65,6 +67,8 @@ class Occupancy:
     def _close(self, taken: int, held: int, available: int) -> None:
         """Note what is free in the newest column."""
         self.free.append(available & ~taken)
+        # With two rows on one position XOR cancels it, while the sum of sizes does not: the
+        # difference shows the clash without a look at pairs of rows.
         if taken.bit_count() != held or taken & ~available:
             self.clash = True
 
@@ -101,6 +105,7 @@ class Occupancy:
         """
         times, free = self.times, self.free
         column = max(bisect_right(times, start + SAME_INSTANT) - 1, 0)
+        # Far columns cannot change the answer: the finish that depends on it lies before the limit.
         last = len(times) if limit == math.inf else bisect_left(times, limit)
         # Stretches of the row in turn: within one, its positions do not count as taken.
         for begin, end, held, _ in own or ():
@@ -134,6 +139,8 @@ class Occupancy:
             last = len(self.times) if until == math.inf else self.split(until)
             for column in range(first, min(stop, last)):
                 self.free[column] |= held
+        # Only the columns up to ``until`` are touched: flipping the whole row out and back in costs
+        # as many columns as the plan has, for each spare GPU that is given away.
         rest = ~mask
         self.free[:last] = [free & rest for free in self.free[:last]]
 
@@ -158,6 +165,8 @@ class Occupancy:
         found = []
         last = bisect_left(self.times, until)
         for free in self.free[: max(last, 1)]:
+            # No block can be larger than the number of free positions, and none larger than the job
+            # can use matters.
             exponent = min(free.bit_count().bit_length() - 1, largest)
             levels = free_starts(free, max(exponent, 0))
             while exponent >= 0 and not levels[exponent]:
@@ -185,6 +194,8 @@ class Occupancy:
             exponent = count.bit_length() - 1
             at = start
             while at < end - SAME_INSTANT:
+                # Staying costs nothing; any other block costs a rescale, so it is left only when
+                # somebody else is due there.
                 mask = held if held.bit_count() == count else 0
                 until = self.free_until(mask, at) if mask else at
                 if until <= at + SAME_INSTANT:
@@ -207,6 +218,8 @@ class Occupancy:
         for column in range(first + 1, len(self.times)):
             if self.times[column] >= end - SAME_INSTANT:
                 break
+            # Shrink the set of positions column by column until no block is left in it: the last
+            # that was left stays free longest, so the stay needs the fewest moves.
             both = free & self.free[column]
             if not free_starts(both, exponent)[exponent]:
                 until = self.times[column]

@@ -30,6 +30,8 @@ class BestPath:
         values = [_NEVER] * count
         nothing = 0.0
         if held >= 0:
+            # The pause under way is a debt of work at the level that is held; leaving it now
+            # forfeits it for a pause of its own.
             values[held] = -rates[held] * pause
             nothing = _NEVER
         self._came: list[list[int]] = []
@@ -37,6 +39,8 @@ class BestPath:
         self.best: list[float] = []
         for number, (start, end, top) in enumerate(runs):
             length = end - start
+            # Coming from the best of all levels is enough: the fee of a change depends on where one
+            # goes alone.
             source, most = -1, nothing
             for level in range(count):
                 if values[level] > most:

@@ -35,6 +35,8 @@ def hold(book: Book, job: Job) -> None:
     if job.pinned is not None and job.mask.bit_count() != job.pinned:
         wanted = min(job.pinned, book.cluster.num_gpus)
         pinned = job.pinned
+        # After a loss an operator's size may not be there any more; as much of it as there is, and
+        # the whole again when a node comes.
         if _take(book, job, wanted):
             job.pinned = pinned
     book.refresh_pinned(job)
@@ -46,6 +48,7 @@ def _unpin(book: Book, job: Job) -> None:
         return
     job.pinned = None
     job.row, job.base, job.finish = [], [], math.inf
+    # Its row was what it held; whether a plan keeps its promise from here has to be looked at.
     book.surprised = True
 
 
@@ -56,6 +59,8 @@ def _take(book: Book, job: Job, count: int) -> bool:
         job.pinned = count
         job.hold(mask, now=book.now, settings=book.settings)
         book.refresh_pinned(job)
+        # Tried on the book itself and put back if it fails: an operator may move jobs, but not
+        # break a promise made to somebody else.
         plan = promises.refit(book, book.periods())
         if plan is not None:
             promises.adopt(book, plan)
@@ -85,6 +90,8 @@ def _choices(book: Book, job: Job, count: int) -> list[int]:
     for other in book.jobs.values():
         idle &= ~other.mask
     found: list[int] = []
+    # What no promise needs for as long as the job will run needs no new plan; the empty preference
+    # then takes the nearest, whoever has to move.
     for preference in ((spare_long & idle, spare_long, spare_now & idle, spare_now), ()):
         mask = _pick(job.mask & usable, usable, preference, count)
         if mask not in found:
@@ -99,6 +106,8 @@ def _pick(own: int, usable: int, preference: tuple[int, ...], count: int) -> int
         room = count - chosen.bit_count()
         candidates = positions(group & usable & ~chosen)
         anchor = ((own or chosen) & -(own or chosen)).bit_length() - 1 if own or chosen else 0
+        # The distance in the tree of blocks (highest differing bit), not on the line: what shares a
+        # block with its own GPUs is most likely on the same node.
         candidates.sort(key=lambda p: ((p ^ anchor).bit_length(), p))
         for position in candidates[:room]:
             chosen |= 1 << position

@@ -81,12 +81,17 @@ def place(
             job=job,
             row=row,
             mask=job.mask,
+            # Late ends to the low positions, early ends to the high ones: blocks that become free
+            # together lie together. First fit moved each job of cluster01 5.4 times, best fit with
+            # its own block first 0.13 times.
             low=not row or row[-1].end >= middle,
             moves_left=moves,
             placed=[],
             since=now,
         )
         placings.append(placing)
+        # The present is a border for everybody: whoever holds GPUs has to be placed, changed or
+        # not.
         changes.setdefault(now, []).append((placing, _count_at(row, now)))
         for time, count in _changes(row, now):
             changes.setdefault(time, []).append((placing, count))
@@ -133,8 +138,11 @@ def _sweep(
             batch.extend(changes[times[at]])
             at += 1
         available = availability.at(time)
+        # Of two changes of one job at one instant the last one holds.
         latest = {placing.job.job_id: (placing, count) for placing, count in batch}
         to_place = _release(latest.values(), layout, available, time)
+        # At the present jobs run where they are, and a move stops them at once: so who shrinks and
+        # who comes is seated first. In later columns only the dry run holds anything.
         if time == times[0]:
             to_place = _settle_shrinking(to_place, layout, available, time)
             to_place = _settle_new(to_place, layout, available & ~avoid, time)
@@ -153,6 +161,8 @@ def _release(
     for placing, count in changed:
         is_in = placing.job.job_id in layout.held
         mask = placing.mask
+        # Repacking everything at each event kept only 413 of 1,570 promises makeable on cluster01:
+        # who need not move does not.
         stays = count == mask.bit_count() and is_block(mask) and not mask & ~available
         if stays and (is_in or not mask & layout.used):
             if not is_in:
@@ -206,8 +216,12 @@ def _place_all(
         placing, count = to_place.pop(0)
         exponent = count.bit_length() - 1
         free = available & ~layout.used
+        # Around or inside its old block first: the workers there stay, and only the others have to
+        # be started.
         mask = _near(placing.mask, exponent, free) or best_fit(free, exponent, low=placing.low)
         if not mask:
+            # Counts that fit by number always fit by block if others may move: those are smaller,
+            # so this ends.
             mask = cheapest_to_clear(exponent, available, layout.held)
             if not mask:
                 return False
@@ -246,11 +260,15 @@ def cheapest_to_clear(exponent: int, available: int, held: dict[str, PlacedJob])
     width = available.bit_length()
     weights: dict[int, float] = {}
     for placing in held.values():
+        # Who holds as much or more cannot be cleared for it: evicting must go from large to small,
+        # or it would not end.
         start = ((placing.mask & -placing.mask).bit_length() - 1) >> exponent
         if placing.count >= size:
             for covered in range(start, start + (placing.count >> exponent)):
                 weights[covered] = math.inf
         else:
+            # A job without time for a move would miss its deadline: it counts as much as a thousand
+            # others. Beside that many GPUs moved weigh a little more than few.
             dear = 1.0 if placing.moves_left >= 1.0 else TIGHT_WEIGHT * (2.0 - placing.moves_left)
             weights[start] = weights.get(start, 0.0) + dear * (1.0 + placing.count / size)
     best, found = math.inf, 0

@@ -56,16 +56,20 @@ def walk(job: Job, row: Row, *, left: float, now: float, settings: SchedulerSett
         begin = start if start > now else now
         if end <= begin:
             continue
+        # After a gap in its row the job starts from nothing.
         if begin > last_end + SAME_INSTANT:
             held = 0
         if mask != held:
             ready = begin + (settings.rescale_cost if held else settings.cost_of_start)
             held = mask
         last_end = end
+        # A pause that is under way goes on; it is charged again only if the set changes.
         begin = max(begin, ready)
         if end > begin:
             rate = job.rate(count)
             gain = rate * (end - begin)
+            # Work is compared as time: steps differ in size by orders of magnitude between jobs,
+            # seconds do not.
             if gain >= left - SAME_INSTANT * rate:
                 return begin + left / rate if rate > 0 else math.inf
             left -= gain
@@ -84,6 +88,8 @@ def trim(row: Row, *, now: float, end: float) -> Row:
             kept[-1] = Segment(kept[-1].start, stop, mask, count)
         else:
             kept.append(Segment(begin, stop, mask, count))
+    # A finish a rounding behind the last border (the same as counts.ROUNDING) is no reason for a
+    # gap.
     if kept and kept[-1].end < end < kept[-1].end + 1e-5:
         kept[-1] = kept[-1]._replace(end=end)
     return kept

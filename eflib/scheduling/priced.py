@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
 
-from eflib.scheduling.counts import ROUNDING, Run, split
+from eflib.scheduling.counts import ROUNDING, Need, Run, split
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.late_switch import switch_late
 from eflib.scheduling.plan import Row
@@ -22,15 +22,8 @@ Less than ``share.LATE_SLACK``: such rows are found again at other prices.
 """
 
 
-def fill_priced(  # noqa: PLR0913 - as ``fill``, and the prices
-    job: Job,
-    timeline: Timeline,
-    prices: Prices,
-    *,
-    left: float,
-    deadline: float,
-    settings: SchedulerSettings,
-    spare: float = 0.0,
+def fill_priced(
+    job: Job, timeline: Timeline, need: Need, settings: SchedulerSettings, prices: Prices
 ) -> Row | None:
     """Return the cheapest row, in counts, that does the work by the deadline; None if none does.
 
@@ -40,27 +33,26 @@ def fill_priced(  # noqa: PLR0913 - as ``fill``, and the prices
     Args:
         job: The job as it is at the timeline's start.
         timeline: What is free.
-        prices: Of a GPU-second.
-        left: Steps to do, margin included.
-        deadline: Scheduler time in seconds to be done by; finite.
+        need: The work and its deadline, which is finite.
         settings: For the costs.
-        spare: Seconds at the largest count to provide on top, for moves that others force.
+        prices: Of a GPU-second.
     """
+    left, deadline, spare = need
     now = timeline.start
     if not job.rates or deadline <= now or job.rates[-1] * (deadline - now) < left:
         return None
     runs = split(timeline.runs(deadline, job.level_table(timeline.max_exponent)), prices.borders)
     paid = [prices.at(start) for start, _, _ in runs]
-    steps = hull(job)
+    offers = hull(job)
     # Only at these worths does a level come in somewhere; the last one suffices for all of them.
-    worths = sorted({price * cost for price in set(paid) for _, cost in steps})
+    worths = sorted({price * cost for price in set(paid) for _, cost in offers})
 
     @cache  # the search asks again for the one that it finds
     def row_at(index: int) -> Row | None:
-        levels = levels_worth(worths[index], runs, paid, steps)
-        need = left + max(spare, ROUNDING) * job.rates[max(*levels, 0)]
+        levels = levels_worth(worths[index], runs, paid, offers)
+        steps = left + max(spare, ROUNDING) * job.rates[max(*levels, 0)]
         capped = [(start, end, level) for (start, end, _), level in zip(runs, levels, strict=True)]
-        return under_cap(job, capped, len(job.rates) - 1, need, settings)
+        return under_cap(job, capped, len(job.rates) - 1, steps, settings)
 
     # The more a job may pay, the more it can do: so the least worth is found by halving.
     index = bisect_left(range(len(worths)), 1, key=lambda tried: int(row_at(tried) is not None))
@@ -68,11 +60,11 @@ def fill_priced(  # noqa: PLR0913 - as ``fill``, and the prices
     if row is None:
         return None
     # The next smaller worth does too little and this one too much: hold that first, this one late.
-    high = levels_worth(worths[index], runs, paid, steps)
-    low = levels_worth(worths[index - 1] if index else 0.0, runs, paid, steps)
+    high = levels_worth(worths[index], runs, paid, offers)
+    low = levels_worth(worths[index - 1] if index else 0.0, runs, paid, offers)
     slack = max(spare, ROUNDING) + PRICED_SLACK * (deadline - now)
-    need = left + slack * job.rates[max(*high, 0)]
-    return switch_late(job, runs, low, high, need, settings) or row
+    steps = left + slack * job.rates[max(*high, 0)]
+    return switch_late(job, runs, low, high, steps, settings) or row
 
 
 def levels_worth(

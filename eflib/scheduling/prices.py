@@ -60,6 +60,8 @@ def hull(job: Job) -> list[tuple[int, float]]:
     points = [(-1, 0, 0.0)]  # level, count, rate
     for level, (exponent, rate) in enumerate(zip(job.exponents, job.rates, strict=True)):
         point = (level, 1 << exponent, rate)
+        # Only levels on the upper hull of the curve: another is beaten by holding its neighbours in
+        # turn, and costs that do not rise would make the choice by price jump over it anyway.
         while len(points) > 1 and _cost(points[-2], points[-1]) >= _cost(points[-1], point):
             points.pop()
         points.append(point)
@@ -84,6 +86,7 @@ def find_prices(
     """
     borders = _borders(jobs, now)
     lengths = np.diff(borders)
+    # At least one GPU, so that a stretch without any has a price and no division by zero.
     supply = np.maximum(_supply(periods, borders), 1.0) * lengths
     hulls = [hull(job) for job in jobs]
     most = max(map(len, hulls))
@@ -105,6 +108,8 @@ def find_prices(
         offers = (prices[None, :, None] * slopes[:, None, :]).reshape(len(jobs), -1)
         demand = _demand(offers, gains, taken, work).reshape(len(jobs), len(lengths), most)
         wanted = demand.sum((0, 2)) / supply
+        # A price rises with the root of the excess: with the full ratio it swings about its mark.
+        # Below 1 it never falls, for where there is enough all prices are alike.
         prices = np.maximum(prices * np.maximum(wanted, 1e-3) ** _STEP, 1.0)
     return Prices(borders[1:-1].tolist(), prices.tolist())
 
@@ -116,6 +121,8 @@ def _demand(
     work: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return the GPU-seconds that each job takes of each offer, the cheapest first."""
+    # Each job buys (stretch, level) pairs from the cheapest up until its work is done: the
+    # fractional knapsack, solved exactly by sorting.
     order = np.argsort(offers, axis=1, kind="stable")
     gain = np.take_along_axis(gains, order, 1)
     before = np.cumsum(gain, 1) - gain
@@ -129,6 +136,8 @@ def _borders(jobs: Sequence[Job], now: float) -> NDArray[np.float64]:
     """Return the borders of stretches in which about as many deadlines lie."""
     ends = np.array([job.promise for job in jobs])
     last = max(float(ends.max()), now + 1.0)
+    # Deadlines that lie close together share a stretch: a price for less than a minute would price
+    # a pause.
     shortest = min(_SHORTEST, (last - now) / 64)
     found = [now]
     for border in np.quantile(ends, np.linspace(0.0, 1.0, _COLUMNS)).tolist():

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from eflib.scheduling.backfill import backfill, soonest_backfill
 from eflib.scheduling.book import Book
+from eflib.scheduling.counts import Need
 from eflib.scheduling.disruption import disruption, shrink_in_place
-from eflib.scheduling.fresh import fresh_plan, placed_again, promise_order
+from eflib.scheduling.fresh import Situation, fresh_plan, placed_again, promise_order
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy, Periods
 from eflib.scheduling.plan import (
@@ -41,6 +42,11 @@ Where it is crowded, one large job that is squeezed in takes the room of several
 """
 
 
+def _situation(book: Book) -> Situation:
+    """Return what a plan made now has to go by."""
+    return Situation(book.periods(), book.now, book.settings, book.held())
+
+
 def adopt(book: Book, plan: Plan) -> None:
     """Make a plan the standing one."""
     for job_id, planned in plan.items():
@@ -63,11 +69,14 @@ def admit(book: Book, job: Job, deadline: float, *, undisturbed: bool = False) -
         undisturbed: Look for a plan in which the running jobs stay where they are, if the first
             one found pauses or moves some of them.
     """
+    # Saves the searches below: no plan reaches into the past.
     if deadline <= book.now:
         return None
     alone = _alone(book, job, deadline)
     if alone is None:
         return None
+    # Plans read the promise from the job; it is the newcomer's for as long as they are tried, and
+    # kept only by Scheduler if one is found.
     job.promise = deadline
     plan = _any_plan(book, job, gpu_seconds(alone))
     if plan is not None and undisturbed:
@@ -90,6 +99,8 @@ def less_disruptive(book: Book, plan: Plan, newcomer: Job | None = None) -> Plan
     least = disruption(book, plan)
     if not any(least):
         return plan
+    # From cheap to dear in GPU-seconds: other blocks for the same counts cost others nothing,
+    # shrinking where they are costs what the late switch saved, filling around them most.
     for make in (_placed_again, _shrunk_in_place, _kept_running):
         other = make(book, plan, newcomer)
         if other is not None and (hurt := disruption(book, other)) < least:
@@ -108,7 +119,7 @@ def _placed_again(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
     """Return a plan of the same counts that is placed around those that run."""
     jobs = _with(book, newcomer)
     rows = {j.job_id: plan[j.job_id].row if j.job_id in plan else j.row for j in jobs}
-    return placed_again(jobs, rows, book.periods(), book.now, book.settings, book.held())
+    return placed_again(jobs, rows, _situation(book))
 
 
 def _shrunk_in_place(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
@@ -133,10 +144,11 @@ def _kept_running(book: Book, plan: Plan, newcomer: Job | None) -> Plan | None:
         if not waiting and found is not None:
             break
         keep.update(waiting)
-        other = fresh_plan(jobs, book.periods(), book.now, book.settings, book.held(), keep)
+        other = fresh_plan(jobs, _situation(book), keep)
         if other is not None:
             plan = found = other
         elif len(keep) > 1:
+            # No room for all of them: the one whose promise is due last has most time to pause.
             latest = max(keep, key=lambda name: promise_order(book.jobs[name]))
             dropped.add(latest)
             del keep[latest]
@@ -150,9 +162,9 @@ def _alone(book: Book, job: Job, deadline: float) -> Row | None:
     settings, free = book.settings, Timeline(list(book.periods()))
     left = work_to_plan(job, settings)
     reserve = settings.forced_moves * settings.rescale_cost
-    row = fill(job, free, left=left, deadline=deadline, settings=settings, spare=reserve)
+    row = fill(job, free, Need(left, deadline, reserve), settings)
     if row is None and reserve:
-        row = fill(job, free, left=left, deadline=deadline, settings=settings)
+        row = fill(job, free, Need(left, deadline), settings)
     return row
 
 
@@ -164,6 +176,8 @@ def _any_plan(book: Book, job: Job, least: float) -> Plan | None:
         job: The newcomer.
         least: GPU-seconds that it would take alone.
     """
+    # Most arrivals end here. Nobody's share changes, and it takes about what it would take alone: a
+    # plan made anew could save a tenth of one job's GPU time at most.
     plan, is_cheap = _beside(book, job, least)
     if is_cheap:
         return plan
@@ -171,10 +185,7 @@ def _any_plan(book: Book, job: Job, least: float) -> Plan | None:
     mean = sum(gpu_seconds(other.base) for other in others) / max(len(others), 1)
     fresh = fresh_plan(
         [*others, job],
-        book.periods(),
-        book.now,
-        book.settings,
-        book.held(),
+        _situation(book),
         tight=least <= TIGHT_SHARE * mean,
     )
     if fresh is not None or plan is not None:
@@ -197,6 +208,8 @@ def _beside(book: Book, job: Job, least: float) -> tuple[Plan | None, bool]:
     plan: Plan = {}
     for other in book.promised():
         left = work_to_plan(other, settings)
+        # The shares as last planned, without the spare GPUs that others may need more; where a lag
+        # makes the share too late, the row with spare GPUs is what keeps the promise.
         finish = walk(other, other.base, left=left, now=now, settings=settings)
         if finish > other.promise + DEADLINE_TOLERANCE:
             plan[other.job_id] = Planned(other.row, other.finish)
@@ -224,14 +237,19 @@ def earliest_deadline(book: Book, job: Job) -> float | None:
     for _ in range(_OFFER_TRIES):
         if admit(book, job, offer) is not None:
             break
+        # A finish that can be walked may still lie outside of what admit() finds, as it takes
+        # reserves too: 10 % and a pause later until it is admitted.
         offer = book.now + (offer - book.now) * 1.1 + settings.rescale_cost
     else:
         return None
     low = max(job.deadline, book.now)
     for _ in range(settings.quote_tries):
+        # Closer than a thousandth of the wait, or 0.1 s, an earlier offer is worth no further plan.
         if offer - low <= max(0.1, 1e-3 * (offer - book.now)):
             break
         middle = (low + offer) / 2
+        # Admission is not monotone in the deadline (another order may win), so the offer itself is
+        # tried as well: what is quoted must be admitted a moment later.
         later = middle + settings.quote_slack
         if admit(book, job, middle) is not None and admit(book, job, later) is not None:
             offer = later
@@ -260,14 +278,13 @@ def repair(book: Book) -> list[Job]:
     hurt = broken(book)
     if not hurt:
         return []
-    periods = book.periods()
-    plan = fresh_plan(book.promised(), periods, book.now, book.settings, book.held())
+    plan = fresh_plan(book.promised(), _situation(book))
     if plan is None:
         plan = _backfill_all(book, hurt)
     if plan is not None:
         adopt(book, plan)
         return []
-    return _give_up(book, hurt, periods)
+    return _give_up(book, hurt)
 
 
 def _backfill_all(book: Book, hurt: Sequence[Job]) -> Plan | None:
@@ -284,12 +301,14 @@ def _backfill_all(book: Book, hurt: Sequence[Job]) -> Plan | None:
     return plan
 
 
-def _give_up(book: Book, hurt: Sequence[Job], periods: Periods) -> list[Job]:
+def _give_up(book: Book, hurt: Sequence[Job]) -> list[Job]:
     """Keep what can be kept: the hurt lose their promise only if no plan holds them."""
+    # Who is not hurt keeps the promise whatever the others need; the hurt come back in order of
+    # their deadlines for as long as they fit.
     kept = [job for job in book.promised() if job not in hurt]
     lost: list[Job] = []
     for job in hurt:
-        plan = fresh_plan([*kept, job], periods, book.now, book.settings, book.held())
+        plan = fresh_plan([*kept, job], _situation(book))
         if plan is not None:
             adopt(book, plan)
             kept.append(job)
@@ -314,7 +333,7 @@ def refit(book: Book, reserved: Periods) -> Plan | None:
     jobs = book.promised()
     if _clear_of(jobs, reserved):
         return {job.job_id: Planned(job.row, job.finish) for job in jobs}
-    plan = fresh_plan(jobs, reserved, book.now, book.settings, book.held())
+    plan = fresh_plan(jobs, _situation(book)._replace(periods=reserved))
     return None if plan is None else less_disruptive(book, plan)
 
 
@@ -351,6 +370,7 @@ def projected_finish(book: Book, job: Job) -> float:
 
     Infinite if no GPU can be foreseen for it. Best-effort jobs that compete are not foreseen.
     """
+    # A pinned job has no row but a finish of its own; it is not planned by what is free.
     if job.finish < math.inf or job.pinned is not None:
         return job.finish
     occupancy = book.occupancy(book.promised())

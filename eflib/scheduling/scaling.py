@@ -80,12 +80,16 @@ class ScalingCurve:
         """
         bound = self._counts[-1] if max_gpus is None else max_gpus
         powers = [n for n in self._counts if n & (n - 1) == 0]
+        # A curve measured at 3 and 6 GPUs alone must not make the job unusable: read it between its
+        # points.
         if not powers or powers[0] > bound:
             top = min(bound, self._counts[-1])
             powers = [1 << e for e in range(max(top, 0).bit_length()) if 1 << e <= top]
         found: list[tuple[int, float]] = []
         for count in powers:
             rate = self.throughput(count)
+            # More GPUs for no more speed would be waste, and the search by levels counts on rates
+            # that rise.
             if count <= bound and (not found or rate > found[-1][1]):
                 found.append((count, rate))
         return tuple(found)

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 import math
 
-from eflib.scheduling.counts import ROUNDING, Run, capped, held_level, row_of, until, walk_counts
+from eflib.scheduling.counts import (
+    ROUNDING,
+    Need,
+    Run,
+    capped,
+    held_level,
+    row_of,
+    until,
+    walk_counts,
+)
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.late_switch import switch_late
 from eflib.scheduling.paths import BestPath
@@ -24,48 +33,48 @@ Rows without any slack cannot be filled again from a state that differs by a rou
 """
 
 
-def fill(
-    job: Job,
-    timeline: Timeline,
-    *,
-    left: float,
-    deadline: float,
-    settings: SchedulerSettings,
-    spare: float = 0.0,
-) -> Row | None:
+def fill(job: Job, timeline: Timeline, need: Need, settings: SchedulerSettings) -> Row | None:
     """Return the least row, in counts, that does the work by the deadline; None if there is none.
 
     Args:
         job: The job as it is at the timeline's start.
         timeline: What is free.
-        left: Steps to do, margin included.
-        deadline: Scheduler time in seconds to be done by; may be infinite.
+        need: The work and its deadline.
         settings: For the costs.
-        spare: Seconds at the row's largest count to provide on top, for moves that others force.
     """
+    left, deadline, spare = need
     now = timeline.start
     if not job.rates:
         return None
+    # Beyond the last border all columns are alike: the work is done there within this time or
+    # never, which bounds a search without a deadline.
     longest = _longest(job, left, settings) + 2.0 * spare
     horizon = min(deadline, timeline.last_border + longest)
+    # Even at full speed it is too late: saves the search under each cap.
     if horizon <= now or job.rates[-1] * (horizon - now) < left:
         return None
     runs = timeline.runs(horizon, job.level_table(timeline.max_exponent))
     lengths = [0.0] * (len(job.rates) + 1)
     for start, end, level in runs:
         lengths[level] += end - start
+    # The smallest cap that suffices is the minimum satisfactory share (ElasticFlow, section 4):
+    # curves flatten, so fewer GPUs mean fewer GPU-seconds.
     for cap in range(len(job.rates)):
-        need = left + max(spare, ROUNDING) * job.rates[cap]
-        if _free_work(job, lengths, cap) < need:
+        steps = left + max(spare, ROUNDING) * job.rates[cap]
+        # An upper bound in a few products: most caps that are too small never reach the walk.
+        if _free_work(job, lengths, cap) < steps:
             continue
-        row = under_cap(job, runs, cap, need, settings)
+        row = under_cap(job, runs, cap, steps, settings)
         if row is None:
             continue
         if cap > 0 and deadline < math.inf:
+            # A late switch leaves no time at all, so the next event would find the row late by a
+            # rounding, or by the first slow step.
             slack = LATE_SLACK * (horizon - now) * job.rates[cap]
             low = [top if top < cap - 1 else cap - 1 for _, _, top in runs]
             high = [top if top < cap else cap for _, _, top in runs]
-            late = switch_late(job, runs, low, high, need + slack, settings)
+            late = switch_late(job, runs, low, high, steps + slack, settings)
+            # With pauses to pay the switch may take more than the cap throughout.
             if late is not None and gpu_seconds(late) < gpu_seconds(row):
                 return late
         return row
@@ -103,6 +112,7 @@ def under_cap(
     row = row_of(job, below, [level for _, _, level in below])
     finish = walk_counts(job, row, left=need, now=now, settings=settings)
     if finish <= horizon + SAME_INSTANT:
+        # One stay, or changes that are free: no path does better.
         if len(row) == 1 or not settings.rescale_cost:
             return until(row, finish)
     elif not settings.rescale_cost:
@@ -125,4 +135,5 @@ def under_cap(
 
 def _longest(job: Job, left: float, settings: SchedulerSettings) -> float:
     """Return the longest that the work can take once all is free."""
+    # At the lowest rate, twice, and a pause for each change that a late switch or a cap can bring.
     return 2.0 * left / job.rates[0] + 4.0 * (settings.rescale_cost + settings.cost_of_start) + 1.0

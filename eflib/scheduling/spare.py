@@ -62,6 +62,8 @@ class SpareGpus:
         queue: list[tuple[tuple[float, ...], int, Job]] = []
         for job in jobs:
             self._push(queue, job)
+        # Greedy by marginal return is optimal while curves are concave (ElasticFlow, section 4);
+        # one job's growth does not change another's price, so a heap will do.
         while queue:
             _, _, job = heapq.heappop(queue)
             if self._grow(job):
@@ -79,6 +81,8 @@ class SpareGpus:
             return
         for job in idle:
             self._keep_some(job)
+        # Shortest first gives the least mean time to completion (Smith, 1956); beside it a
+        # best-effort newcomer waited for as long as another held all spare GPUs.
         for job in sorted(waiting, key=lambda j: (j.left / j.rates[0], j.order)):
             self._grow(job)
 
@@ -105,6 +109,7 @@ class SpareGpus:
 
     def _free_until(self, job: Job, mask: int) -> float:
         """Return until when a block is free for a job, as far as its finish can depend on it."""
+        # Past its finish the job holds nothing, so columns beyond it need no look.
         limit = max(job.finish, self._now) + 2 * DEADLINE_TOLERANCE
         return self._occupancy.free_until(mask, self._now, job.row, limit)
 
@@ -121,6 +126,8 @@ class SpareGpus:
         exponent = self._next_exponent(job)
         if exponent is None:
             return False
+        # Looking for room is cheap and fails often; the blocks themselves are sought only if there
+        # is some.
         if not self._has_room(job, exponent):
             return False
         for mask in self._candidates(job, exponent):
@@ -151,6 +158,8 @@ class SpareGpus:
         settings = self._settings
         if job.finish == math.inf:
             return True
+        # The best case: the GPUs stay to the end and one pause is paid. If even that gains too
+        # little, nothing can.
         cost = settings.rescale_cost if job.mask else settings.cost_of_start
         if job.mask.bit_count() == 1 << exponent:
             cost = 0.0
@@ -171,6 +180,8 @@ class SpareGpus:
         if own and own not in found:
             found.append(own)
             yield own
+        # A block that stays free to its finish needs no second change; the lowest free one is the
+        # last resort.
         lasting = self._occupancy.free_over(self._now, job.finish)
         for choice in (lasting, free):
             block = best_fit(choice, exponent, low=True)
@@ -198,6 +209,8 @@ class SpareGpus:
         threshold = self._settings.hysteresis * self._settings.rescale_cost
         if planned.finish < math.inf:
             return planned.finish < job.finish - threshold - SAME_INSTANT
+        # A row that ends must go on to end; only one that leads nowhere may be held against another
+        # that leads nowhere, by the work that it does.
         if job.finish < math.inf or job.tier(self._now) is Tier.PROMISED:
             return False
         before = self._work(job, job.row)
@@ -238,6 +251,8 @@ class SpareGpus:
         count = self._held_next(job).bit_count()
         more = 1 << exponent
         if count == 0:
+            # GPU-time that is not spent yet grows by what is needed anyway: starts first, the
+            # shortest before others.
             return (0.0, job.left / job.rate(more))
         before = count * job.left / job.rate(count)
         after = more * job.left / job.rate(more)

@@ -36,9 +36,14 @@ class Timeline:
         self.max_exponent = max(max(len(c) for c in capacities) - 1, 0)
         full = [c + [0] * (self.max_exponent + 1 - len(c)) for c in capacities]
         self._exponents = [
-            e for e in range(self.max_exponent + 1) if e == 0 or any(c[e] < c[e - 1] for c in full)
+            # Each size whose whole blocks cover fewer GPUs than the next smaller one's needs a
+            # count of its own; on 16 nodes of 8 that is one count, on ten of 8 two.
+            e
+            for e in range(self.max_exponent + 1)
+            if e == 0 or any(c[e] < c[e - 1] for c in full)
         ]
         self._num = len(periods)
+        # Arrays that grow by doubling, as lists do: a fill splits columns all the time.
         room = self._num + _ROOM
         self._times = np.zeros(room)
         self._times[: self._num] = [start for start, _ in periods]
@@ -96,9 +101,9 @@ class Timeline:
             self._fits[first:last] = np.minimum(lengths[free], self.max_exponent + 1)
             return
         best = np.zeros(last - first, dtype=np.int16)
-        for place, exponent in enumerate(self._exponents):
-            free = np.minimum(free, self._free[place, first:last])
-            after = place + 1
+        for index, exponent in enumerate(self._exponents):
+            free = np.minimum(free, self._free[index, first:last])
+            after = index + 1
             most = self._exponents[after] if after < len(self._exponents) else self.max_exponent + 1
             fits = np.minimum(lengths[free], most)
             best = np.where(fits > exponent, fits, best)
@@ -134,18 +139,18 @@ class Timeline:
         first = self.split(start)
         last = self._num if end == math.inf else self.split(end)
         exponent = count.bit_length() - 1
-        for place, level in enumerate(self._exponents):
+        for index, level in enumerate(self._exponents):
             if level <= exponent:
-                self._free[place, first:last] -= count
+                self._free[index, first:last] -= count
         self._refit(first, last)
 
     def release(self, start: float, end: float, count: int) -> None:
         """Give back what ``reserve`` took out with the same arguments."""
         first, last = self.split(start), self.split(end)
         exponent = count.bit_length() - 1
-        for place, level in enumerate(self._exponents):
+        for index, level in enumerate(self._exponents):
             if level <= exponent:
-                self._free[place, first:last] += count
+                self._free[index, first:last] += count
         self._refit(first, last)
 
     def reserve_row(self, row: Row) -> None:

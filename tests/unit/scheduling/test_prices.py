@@ -3,7 +3,8 @@
 import pytest
 
 from eflib.scheduling import JobRequest, ScalingCurve, SchedulerSettings
-from eflib.scheduling.fresh import fresh_plan
+from eflib.scheduling.counts import Need
+from eflib.scheduling.fresh import Situation, fresh_plan
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.plan import gpu_seconds
 from eflib.scheduling.priced import fill_priced
@@ -30,10 +31,8 @@ def jobs(*rows, curve=LINEAR):
 
 
 def priced(one, prices, settings=SETTINGS, spare=0.0):
-    return fill_priced(
-        one, Timeline(EIGHT), prices, left=one.left, deadline=one.promise, settings=settings,
-        spare=spare,
-    )  # fmt: skip
+    need = Need(one.left, one.promise, spare)
+    return fill_priced(one, Timeline(EIGHT), need, settings, prices)
 
 
 def test_each_level_costs_more_per_step_than_the_one_before():
@@ -91,6 +90,6 @@ def test_work_that_cannot_be_done_has_no_row():
 
 def test_prices_find_a_plan_where_no_order_does():
     crowd = jobs((1400, 51.5), (900, 41.2), (500, 41.2), (400, 20.6))
-    assert fresh_plan(crowd, EIGHT, 0.0, SETTINGS, tight=False) is None
-    plan = fresh_plan(crowd, EIGHT, 0.0, SETTINGS)
+    assert fresh_plan(crowd, Situation(EIGHT, 0.0, SETTINGS), tight=False) is None
+    plan = fresh_plan(crowd, Situation(EIGHT, 0.0, SETTINGS))
     assert all(plan[one.job_id].finish <= one.promise for one in crowd)
