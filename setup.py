@@ -45,6 +45,7 @@ setup(
         "torch>=2.8",
         "numpy>=1.26",
         "filelock>=3.13",
+        "msgspec>=0.19",  # typed messages
         "fire>=0.7,<0.8",
         "rich>=13",
         "psutil>=5.9",

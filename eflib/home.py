@@ -86,6 +86,11 @@ def job_folder(home: Path, job: str) -> Path:
     return jobs_folder(home) / job
 
 
+def aside_folder(home: Path) -> Path:
+    """Return where values are kept that could not be read, for a person to look at."""
+    return home / "aside"
+
+
 def profile_folder(home: Path) -> Path:
     """Return where measured scaling curves are kept."""
     return home / "profiles"

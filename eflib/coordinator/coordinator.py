@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eflib.coordinator.job import Job
-    from eflib.store.messages import Generation
+    from eflib.messages.generations import Generation
     from eflib.store.signed import SignedStore
 
 Message = dict[str, Any]
@@ -276,7 +276,7 @@ class Coordinator:
     def _make(self, job: Job, generation: Generation, now: float) -> None:
         """Create a generation, or learn of the one that somebody else made first."""
         key = keys.generation(job.job, generation.number)
-        self._store.claim(key, generation.to_message())
+        self._store.claim(key, generation)
         self._catch_up(job, now)
 
     def _catch_up(self, job: Job, now: float) -> None:

@@ -16,9 +16,9 @@ from eflib import scheduling as core
 from eflib.coordinator import timeouts
 from eflib.coordinator.job import Job, Measuring, State
 from eflib.coordinator.membership import Stage
+from eflib.messages.generations import PROFILE, TRAIN
 from eflib.profiler import refine
 from eflib.profiler.fit import Host, Observation, guesses
-from eflib.store.messages import PROFILE, TRAIN
 
 if TYPE_CHECKING:
     from eflib.coordinator.plane import ControlPlane

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from eflib.coordinator import timeouts
+from eflib.messages.generations import PAUSE, STOP, TRAIN, Generation, Member
 from eflib.scheduling import Gpu
-from eflib.store.messages import PAUSE, STOP, TRAIN, Generation, Member
 
 
 class Stage(enum.Enum):

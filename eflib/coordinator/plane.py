@@ -7,6 +7,7 @@ inputs give the same state, which is how a coordinator comes back from its journ
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,12 @@ from eflib.coordinator.failures import Failures
 from eflib.coordinator.job import Job, State
 from eflib.coordinator.measure import Measurer
 from eflib.coordinator.membership import Membership, Seat, Stage
+from eflib.messages.codec import decode, to_builtins
+from eflib.messages.generations import PAUSE, STOP, Generation
+from eflib.messages.records import WorkerAssignment
 from eflib.profiler import refine
 from eflib.profiler.fit import Observation
 from eflib.scheduling import Gpu
-from eflib.store.messages import PAUSE, STOP, Generation, WorkerAssignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +131,7 @@ class ControlPlane:
         for job in self.jobs.values():
             for seat in job.members.wanted():
                 if seat.gpu.node in wanted:
-                    wanted[seat.gpu.node].append(self._assignment(job, seat).to_message())
+                    wanted[seat.gpu.node].append(_plain(self._assignment(job, seat)))
         return wanted
 
     def document(self, job: Job, progress: Message, now: float) -> Message:
@@ -389,7 +392,7 @@ class ControlPlane:
     def _on_generation(self, message: Message, now: float) -> None:
         job = self.jobs.get(str(message.get("job")))
         if job is not None:
-            job.members.saw(Generation.from_message(message["record"]), now)
+            job.members.saw(decode(json.dumps(message["record"]).encode(), Generation), now)
 
     def _on_switched(self, message: Message, now: float) -> None:
         job = self.jobs.get(str(message.get("job")))
@@ -459,3 +462,8 @@ class ControlPlane:
         if job.deviations >= refine.PATIENCE:
             job.deviations = 0
             self._measurer.learn(job, int(size), float(rate), now)
+
+
+def _plain(assignment: WorkerAssignment) -> Message:
+    fields: Message = dict(to_builtins(assignment).items())  # type: ignore[attr-defined]
+    return fields

@@ -19,6 +19,7 @@ from eflib.coordinator import timeouts
 from eflib.coordinator.coordinator import Coordinator, install_signals
 from eflib.errors import CoordinatorUnreachableError, EflibError, StoreError, UsageError
 from eflib.store import keys, open_store, wait_for
+from eflib.store.aside import Aside
 from eflib.store.secret import load_or_create_key
 from eflib.store.signed import SignedStore
 
@@ -35,7 +36,9 @@ def run_coordinator(home: Path, *, store_url: str, managed: bool = False) -> Non
         StoreError: Home or store cannot be used.
     """
     places.make_home(home)
-    store = SignedStore(open_store(store_url), load_or_create_key(places.key_file(home)))
+    aside = Aside(places.aside_folder(home))
+    key = load_or_create_key(places.key_file(home))
+    store = SignedStore(open_store(store_url), key, aside=aside)
     coordinator = Coordinator(store, home, managed=managed)
     install_signals(coordinator)
     try:

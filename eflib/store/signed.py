@@ -1,8 +1,11 @@
-"""Messages: JSON objects with a schema version, signed for the place where they stand.
+"""Messages: typed JSON objects with a schema version, signed for the place where they stand.
 
 A value is two lines of JSON: a header with the schema and the signature, then the message. The
 signature is checked before the message is parsed, and covers the key or stream, so that a message
 copied to another place does not verify there.
+
+What cannot be verified, or is not of the type that its reader asks for, is put aside
+(``eflib.store.aside``) and counts as absent: a bad value costs that value and nothing else.
 """
 
 from __future__ import annotations
@@ -10,21 +13,44 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from eflib.errors import StoreError
+from eflib.messages.codec import UnreadableError, decode, encode
+from eflib.messages.fields import Message as TypedMessage
+from eflib.store.aside import Aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from eflib.messages.codec import Form
     from eflib.store.base import Keys, Store
 
 Message = dict[str, Any]
 SCHEMA = 1
 
-_log = logging.getLogger(__name__)
+T = TypeVar("T")
+M = TypeVar("M", bound=TypedMessage)
+
+
+class Header(TypedMessage, frozen=True):
+    """The first line of a value."""
+
+    schema: int
+    mac: str
+
+
+class Batch(NamedTuple, Generic[T]):
+    """What was read of a stream.
+
+    Attributes:
+        messages: Index and message of each entry that could be read.
+        end: Where to read on: one behind the last entry, readable or not.
+    """
+
+    messages: list[tuple[int, T]]
+    end: int
 
 
 class SignedStore:
@@ -36,67 +62,126 @@ class SignedStore:
     Args:
         store: Where the messages stand.
         key: The cluster's key.
-        on_refused: Told of each stream entry that is skipped because it does not verify; by
-            default a warning is logged.
+        aside: Where values go that cannot be read; by default they are logged alone.
     """
 
-    def __init__(
-        self, store: Store, key: bytes, *, on_refused: Callable[[str], None] = _log.warning
-    ) -> None:
+    def __init__(self, store: Store, key: bytes, *, aside: Aside | None = None) -> None:
         self.store = store
+        self.aside = aside or Aside()
         self._key = key
-        self._on_refused = on_refused
-        self._refused: set[tuple[str, int]] = set()
 
-    def put(self, key: str, message: Message) -> None:
-        """Write the message at a key."""
+    def put(self, key: str, message: Message | TypedMessage) -> None:
+        """Write the message at a key.
+
+        Raises:
+            InvalidMessageError: Its reader would refuse it.
+        """
         self.store.set(key, self._encode("key", key, message))
 
-    def fetch(self, key: str) -> Message | None:
-        """Return the message at a key, or None where there is none.
+    @overload
+    def fetch(self, key: str) -> Message | None: ...
+    @overload
+    def fetch(self, key: str, kind: type[T]) -> T | None: ...
+
+    def fetch(self, key: str, kind: type[T] | None = None) -> T | Message | None:
+        """Return the message at a key; None where there is none, or none that can be read.
+
+        Args:
+            key: Where it stands.
+            kind: Its type. Without one, the JSON object is returned as it is.
 
         Raises:
-            StoreError: What stands there does not verify.
+            StoreError: The store is out; or, without a type, what stands there does not verify.
         """
         value = self.store.get(key)
-        return None if value is None else self._decode("key", key, value)
+        if value is None:
+            return None
+        if kind is None:
+            message: Message = json.loads(self._verified("key", key, value))
+            return message
+        return self.read(key, value, kind)
 
-    def claim(self, key: str, message: Message) -> bool:
-        """Write the message if the key is absent; of many callers, one gets True."""
-        return self.store.compare_and_set(key, None, self._encode("key", key, message))
+    def read(self, key: str, value: bytes, kind: type[T]) -> T | None:
+        """Return the message that the bytes of a key hold; None if they hold none of this type."""
+        try:
+            return decode(self._verified("key", key, value), kind)
+        except StoreError as error:
+            self.aside.put(key, value, error.problem)
+        except UnreadableError as error:
+            self.aside.put(key, value, f"it cannot be read as {kind.__name__}: {error}")
+        return None
 
-    def swap(self, key: str, expected: Message | None, message: Message) -> bool:
-        """Write the message if the key holds ``expected`` (None: is absent), in one act.
+    def claim(self, key: str, message: Message | TypedMessage) -> bool:
+        """Write the message if the key is absent; of many callers, one gets True.
 
-        Raises:
-            StoreError: What stands there does not verify.
+        What stands there and cannot be read is put aside and makes room.
         """
-        if expected is None:
-            return self.claim(key, message)
-        value = self.store.get(key)
-        if value is None or self._decode("key", key, value) != expected:
+        encoded = self._encode("key", key, message)
+        if self.store.compare_and_set(key, None, encoded):
+            return True
+        held = self.store.get(key) if isinstance(message, TypedMessage) else None
+        if held is None or self.read(key, held, type(message)) is not None:
             return False
-        return self.store.compare_and_set(key, value, self._encode("key", key, message))
+        return self.store.compare_and_set(key, held, encoded)
 
-    def post(self, stream: str, message: Message) -> int:
-        """Add a message at the end of a stream; returns its index, from 0."""
+    def post(self, stream: str, message: Message | TypedMessage) -> int:
+        """Add a message at the end of a stream; returns its index, from 0.
+
+        Raises:
+            InvalidMessageError: Its reader would refuse it.
+        """
         return self.store.append(stream, self._encode("stream", stream, message))
 
-    def receive(self, stream: str, start: int) -> list[tuple[int, Message]]:
+    @overload
+    def receive(self, stream: str, start: int) -> list[tuple[int, Message]]: ...
+    @overload
+    def receive(
+        self,
+        stream: str,
+        start: int,
+        form: Form[T],
+        on_unreadable: Callable[[bytes, str], None] | None = None,
+    ) -> Batch[T]: ...
+
+    def receive(
+        self,
+        stream: str,
+        start: int,
+        form: Form[T] | None = None,
+        on_unreadable: Callable[[bytes, str], None] | None = None,
+    ) -> Batch[T] | list[tuple[int, Message]]:
         """Return the messages of a stream from index ``start`` on.
 
-        An entry that does not verify is reported once and left out: it must not stop those behind
-        it. To go on, start at the last index plus one; if nothing came, at the same place.
+        An entry that cannot be verified or read is put aside: it does not stop those behind it.
+
+        Args:
+            stream: Which stream.
+            start: The first index.
+            form: The types that are expected.
+            on_unreadable: Called with each message that is signed with the cluster's key and yet
+                cannot be read, and the reason.
         """
-        messages = []
+        messages: list[tuple[int, T]] = []
+        plain: list[tuple[int, Message]] = []
+        end = start
         for index, value in self.store.read(stream, start):
+            end = index + 1
+            place = f"{stream}, entry {index}"
             try:
-                messages.append((index, self._decode("stream", stream, value)))
-            except StoreError as cause:
-                if (stream, index) not in self._refused:
-                    self._refused.add((stream, index))
-                    self._on_refused(f"left out entry {index} of {stream}: {cause.problem}")
-        return messages
+                body = self._verified("stream", stream, value)
+            except StoreError as error:
+                self.aside.put(place, value, error.problem)
+                continue
+            if form is None:
+                plain.append((index, json.loads(body)))
+                continue
+            try:
+                messages.append((index, form.read(body)))
+            except UnreadableError as error:
+                self.aside.put(place, value, f"it cannot be read: {error}")
+                if on_unreadable is not None:
+                    on_unreadable(body, str(error))
+        return plain if form is None else Batch(messages, end)
 
     def delete(self, key: str) -> bool:
         """Remove a key; True if it was there."""
@@ -118,30 +203,33 @@ class SignedStore:
         """Let go of the store's connections."""
         self.store.close()
 
-    def _encode(self, kind: str, place: str, message: Message) -> bytes:
-        body = canonical(message)
-        header = json.dumps({"schema": SCHEMA, "mac": self._sign(kind, place, body)})
-        return header.encode() + b"\n" + body
+    def _encode(self, kind: str, place: str, message: Message | TypedMessage) -> bytes:
+        body = encode(message) if isinstance(message, TypedMessage) else canonical(message)
+        header = encode(Header(SCHEMA, self._sign(kind, place, body)))
+        return header + b"\n" + body
 
-    def _decode(self, kind: str, place: str, value: bytes) -> Message:
-        header, _, body = value.partition(b"\n")
+    def _verified(self, kind: str, place: str, value: bytes) -> bytes:
+        """Return the message in a value, as JSON, once its signature is seen to be right.
+
+        Raises:
+            StoreError: It is not signed with this cluster's key, or not for this place.
+        """
+        first, _, body = value.partition(b"\n")
         try:
-            fields = json.loads(header)
-            schema, mac = fields["schema"], fields["mac"]
-        except (ValueError, TypeError, KeyError) as cause:
-            raise StoreError(f"what stands at {place} is not a message of eflib") from cause
-        if schema != SCHEMA:
+            header = decode(first, Header)
+        except UnreadableError as cause:
+            raise StoreError(f"the value at {place} is not a message of eflib") from cause
+        if header.schema != SCHEMA:
             raise StoreError(
-                f"the message at {place} has schema {schema!r}; this eflib reads {SCHEMA}",
+                f"the message at {place} has schema {header.schema}; this eflib reads {SCHEMA}",
                 hint="use the same version of eflib on every node",
             )
-        if not hmac.compare_digest(str(mac).encode(), self._sign(kind, place, body).encode()):
+        if not hmac.compare_digest(header.mac.encode(), self._sign(kind, place, body).encode()):
             raise StoreError(
                 f"the message at {place} is not signed with this cluster's key",
                 hint="use one EFLIB_HOME, or the same key file, on every node",
             )
-        message: Message = json.loads(body)
-        return message
+        return body
 
     def _sign(self, kind: str, place: str, body: bytes) -> str:
         context = f"eflib {SCHEMA} {kind} {place}\n".encode()

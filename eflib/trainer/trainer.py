@@ -17,7 +17,7 @@ import torch
 
 from eflib import pulse
 from eflib.errors import UsageError
-from eflib.store.messages import PAUSE, PROFILE
+from eflib.messages.generations import PAUSE, PROFILE
 from eflib.trainer import checks
 from eflib.trainer.collectives import PeerLostError, came_from_transfer, first_words
 from eflib.trainer.data.batches import to_device
@@ -40,7 +40,7 @@ from eflib.trainer.step.votes import Votes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from eflib.store.messages import Generation
+    from eflib.messages.generations import Generation
     from eflib.trainer.callback import Callback
     from eflib.trainer.data.position import Block
 

@@ -6,8 +6,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from eflib.messages.generations import Generation
 from eflib.store import keys
-from eflib.store.messages import Generation
 from tests.helpers.clusters import LONG
 from tests.helpers.processes import wait_until
 from tests.helpers.trail import Trail
@@ -51,8 +51,7 @@ class DisturbedJob:
 
     def generation(self, number):
         """Return a generation's record, or None."""
-        message = self.store.fetch(keys.generation(self.job, number))
-        return None if message is None else Generation.from_message(message)
+        return self.store.fetch(keys.generation(self.job, number), Generation)
 
     def newest(self):
         """Return the newest generation's record; None before there is one."""

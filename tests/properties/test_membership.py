@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from eflib.coordinator import timeouts
 from eflib.coordinator.membership import Membership, Stage
+from eflib.messages.generations import PAUSE, STOP, TRAIN
 from eflib.scheduling import Gpu
-from eflib.store.messages import PAUSE, STOP, TRAIN
 from tests.unit.coordinator.world import World, fold, picture
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=120, stateful_step_count=30)

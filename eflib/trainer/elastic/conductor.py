@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eflib.errors import WorkerFailedError
-from eflib.store.messages import PAUSE
+from eflib.messages.fields import replace
+from eflib.messages.generations import PAUSE
 from eflib.trainer.collectives import PeerLostError
 from eflib.trainer.elastic.formation import (
     Endpoint,
@@ -30,7 +30,7 @@ from eflib.trainer.elastic.transfer import (
 from eflib.trainer.state import checkpoint
 
 if TYPE_CHECKING:
-    from eflib.store.messages import Generation
+    from eflib.messages.generations import Generation
     from eflib.trainer.elastic.membership import Membership
     from eflib.trainer.state.state import TrainingState
 

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from eflib.errors import PreemptedError, WorkerFailedError
+from eflib.messages.generations import Generation, Member, survivors
 from eflib.store import keys
-from eflib.store.messages import Generation, Member, survivors
 from eflib.trainer import timeouts
 
 if TYPE_CHECKING:
@@ -143,16 +143,16 @@ class StoreMembership(Membership):
         """Return the newest generation above ``after``; numbers have no gaps."""
         found = None
         while True:
-            message = self._store.fetch(keys.generation(self._job, after + 1))
-            if message is None:
+            generation = self._store.fetch(keys.generation(self._job, after + 1), Generation)
+            if generation is None:
                 return found
             after += 1
-            found = Generation.from_message(message)
+            found = generation
 
     def propose(self, generation: Generation) -> bool:
         """Create a generation's record if nobody has made one of this number."""
         key = keys.generation(self._job, generation.number)
-        return self._store.claim(key, generation.to_message())
+        return self._store.claim(key, generation)
 
     def endpoint(self, members: tuple[Member, ...]) -> tuple[str, int]:
         """Return the TCP store of the agent on rank 0's node.

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from eflib import env
 from eflib.errors import StoreError, WorkerFailedError
+from eflib.messages.fields import replace
+from eflib.messages.generations import PAUSE, PROFILE, TRAIN, Generation
 from eflib.store import keys, open_store
-from eflib.store.messages import PAUSE, PROFILE, TRAIN, Generation
 from eflib.store.secret import load_key
 from eflib.store.signed import SignedStore
 from eflib.trainer import timeouts
@@ -223,10 +223,10 @@ class ElasticSession(Session):
     def switch(self, number: int) -> None:
         """Enter generation ``number``, on which all members agreed in a collective."""
         self._boundary = time.perf_counter()
-        message = self._store.fetch(keys.generation(self._worker.job, number))
-        if message is None:
+        generation = self._store.fetch(keys.generation(self._worker.job, number), Generation)
+        if generation is None:
             raise LookupError(f"generation {number} was agreed on and is not in the store")
-        self._enter(Generation.from_message(message), before=self.world_size)
+        self._enter(generation, before=self.world_size)
 
     def recover(self, failure: str) -> None:
         """A peer is gone: go on from the last committed step in a generation without it."""

@@ -18,7 +18,7 @@ from eflib.trainer.elastic.transfer import choose_source, exchange_standings, is
 from eflib.trainer.state import checkpoint
 
 if TYPE_CHECKING:
-    from eflib.store.messages import Generation
+    from eflib.messages.generations import Generation
     from eflib.trainer.state.sharded_state import ShardedState
 
 _LOST = "lost"

@@ -11,9 +11,9 @@ from eflib.coordinator import timeouts
 from eflib.coordinator.coordinator import Coordinator
 from eflib.coordinator.process import is_coordinator_alive
 from eflib.errors import StoreError, UsageError
+from eflib.messages.generations import Generation
 from eflib.profiler.fit import Observation
 from eflib.store import SignedStore, keys, open_store
-from eflib.store.messages import Generation
 from tests.unit.coordinator.world import ANNOUNCE, CURVE
 
 KEY = b"k" * 32
@@ -188,9 +188,9 @@ def test_survivors_generations_made_while_it_was_away_are_taken_in(host):
     host.node()
     host.submit()
     host.train()
-    one = Generation.from_message(host.store.fetch(keys.generation("a-1", 1)))
+    one = host.store.fetch(keys.generation("a-1", 1), Generation)
     two = Generation(2, one.members[:3], "h", 1, reason="lost one", made_by=one.members[0].worker)
-    host.store.put(keys.generation("a-1", 2), two.to_message())
+    host.store.put(keys.generation("a-1", 2), two)
     host.start()
     assert host.coordinator._plane.jobs["a-1"].members.newest == two
 
@@ -203,7 +203,7 @@ def test_a_generation_that_somebody_else_made_first_holds(host):
     job = host.coordinator._plane.jobs["a-1"]
     one = job.members.newest
     theirs = Generation(2, one.members[1:], "h", 1, made_by=one.members[1].worker)
-    host.store.put(keys.generation("a-1", 2), theirs.to_message())
+    host.store.put(keys.generation("a-1", 2), theirs)
     mine = Generation(2, one.members[:2], "h", 1, made_by="coordinator")
     host.coordinator._make(job, mine, host.now)
     assert job.members.newest == theirs

@@ -4,8 +4,8 @@ import pytest
 
 from eflib.coordinator import timeouts
 from eflib.coordinator.membership import Membership, Stage
+from eflib.messages.generations import PAUSE, PROFILE, STOP, TRAIN, Generation, Member
 from eflib.scheduling import Gpu
-from eflib.store.messages import PAUSE, PROFILE, STOP, TRAIN, Generation, Member
 
 
 def gpus(*indices):

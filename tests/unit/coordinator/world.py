@@ -2,7 +2,8 @@
 
 from eflib.coordinator.coordinator import SETTINGS
 from eflib.coordinator.plane import ControlPlane
-from eflib.store.messages import PAUSE, PROFILE
+from eflib.messages.codec import to_builtins
+from eflib.messages.generations import PAUSE, PROFILE
 
 ANNOUNCE = {
     "max_steps": 1000,
@@ -33,7 +34,7 @@ def picture(plane, now):
     return {
         "documents": {job.job: plane.document(job, {}, now) for job in plane.jobs.values()},
         "assignments": plane.assignments(),
-        "proposals": [(job.job, made.to_message()) for job, made in plane.proposals(now)],
+        "proposals": [(job.job, made) for job, made in plane.proposals(now)],
         "effects": [(one.kind, one.key, one.body) for one in plane.effects],
     }
 
@@ -162,7 +163,7 @@ class World:
     def make(self, job, generation):
         """Put a generation into the store, and let its members enter it."""
         before = job.members.newest
-        self.tell("generation", job=job.job, record=generation.to_message())
+        self.tell("generation", job=job.job, record=to_builtins(generation))
         leaves = [one.worker for one in before.members if generation.rank_of(one.worker) is None]
         self.tell_switched(job, generation, before)
         for worker in leaves:

@@ -3,10 +3,35 @@ import json
 import pytest
 
 from eflib.errors import StoreError
+from eflib.messages.codec import Form, InvalidMessageError
+from eflib.messages.records import Heartbeat
 from eflib.store import FolderStore, SignedStore
+from eflib.store.aside import Aside
 from eflib.store.signed import canonical
 
 KEY = b"k" * 32
+BEATS = Form(Heartbeat)
+BAD_BODIES = [
+    b"",
+    b"[" * 100_000,
+    b'{"count":' * 100_000,
+    b'{"count":' + b"9" * 100_000 + b"}",
+    b'{"count":1e999}',
+    b'{"count":"\\ud800"}',
+    b'{"\xff":1}',
+    b'{"count":null}',
+    b'[{"count":1}]',
+    b'{"count":1}garbage',
+]
+BAD_VALUES = [
+    *BAD_BODIES,
+    b"\n",
+    b'{"schema":1,"mac":"\\ud800"}\n{}',
+    b'{"schema":1,"mac":"\xc3\xa9"}\n{}',
+    b'{"schema":1,"mac":[[]]}\n{}',
+    b'{"schema":' + b"[" * 100_000 + b"\n{}",
+    b'{"schema":99,"mac":""}\n{}',
+]
 
 
 @pytest.fixture
@@ -34,15 +59,6 @@ def test_one_of_two_claims_wins(signed):
     assert signed.fetch("k") == {"by": 1}
 
 
-def test_a_swap_needs_the_message_that_stands_there(signed):
-    assert not signed.swap("k", {"g": 1}, {"g": 2})
-    assert signed.swap("k", None, {"g": 1, "x": 0.1})
-    assert not signed.swap("k", None, {"g": 3})
-    assert not signed.swap("k", {"g": 2}, {"g": 3})
-    assert signed.swap("k", {"x": 0.1, "g": 1}, {"g": 2})
-    assert signed.fetch("k") == {"g": 2}
-
-
 def test_messages_of_a_stream_come_in_order(signed):
     assert signed.post("s", {"n": 0}) == 0
     assert signed.post("s", {"n": 1}) == 1
@@ -64,8 +80,6 @@ def test_a_changed_message_is_refused(plain, signed):
     plain.set("k", plain.get("k").replace(b"1}", b"8}"))
     with pytest.raises(StoreError, match="not signed"):
         signed.fetch("k")
-    with pytest.raises(StoreError, match="not signed"):
-        signed.swap("k", {"num_gpus": 8}, {})
 
 
 def test_a_message_copied_to_another_key_is_refused(plain, signed):
@@ -86,7 +100,7 @@ def test_what_is_no_message_is_refused(plain, signed, value):
     plain.set("k", value)
     with pytest.raises(StoreError) as caught:
         signed.fetch("k")
-    assert caught.value.problem == "what stands at k is not a message of eflib"
+    assert caught.value.problem == "the value at k is not a message of eflib"
 
 
 def test_an_unknown_schema_is_named(plain, signed):
@@ -98,21 +112,59 @@ def test_an_unknown_schema_is_named(plain, signed):
 
 
 def test_a_bad_entry_is_reported_once_and_does_not_stop_the_others(plain):
-    refused = []
-    signed = SignedStore(plain, KEY, on_refused=refused.append)
-    signed.post("s", {"n": 0})
+    said = []
+    signed = SignedStore(plain, KEY, aside=Aside(say=said.append))
+    signed.post("s", Heartbeat(0))
     plain.append("s", b"garbage")
-    signed.post("s", {"n": 2})
+    signed.post("s", Heartbeat(2))
     for _ in range(2):
-        assert signed.receive("s", 0) == [(0, {"n": 0}), (2, {"n": 2})]
-    assert refused == ["left out entry 1 of s: what stands at s is not a message of eflib"]
+        assert signed.receive("s", 0, BEATS) == ([(0, Heartbeat(0)), (2, Heartbeat(2))], 3)
+    assert said == ["ignored the value at s, entry 1: the value at s is not a message of eflib"]
 
 
-def test_a_bad_entry_is_logged_by_default(plain, signed, caplog):
+def test_a_bad_entry_is_logged_by_default_and_passed_over(plain, signed, caplog):
     plain.append("s", b"garbage")
-    signed.receive("s", 0)
-    assert "left out entry 1" not in caplog.text
-    assert "left out entry 0 of s" in caplog.text
+    assert signed.receive("s", 0, BEATS) == ([], 1)
+    assert "ignored the value at s, entry 0" in caplog.text
+
+
+def test_a_signed_message_of_another_type_is_put_aside_and_told_to_the_reader(plain, signed):
+    told = []
+    signed.post("s", {"count": "many"})
+    batch = signed.receive("s", 0, BEATS, lambda body, reason: told.append((body, reason)))
+    assert batch == ([], 1)
+    assert told == [(b'{"count":"many"}', "expected `int`, got `str` - at `$.count`")]
+    assert signed.aside.count == 1
+
+
+@pytest.mark.parametrize("value", BAD_VALUES, ids=range(len(BAD_VALUES)))
+def test_a_value_that_cannot_be_read_counts_as_absent_and_is_put_aside_once(plain, signed, value):
+    plain.set("k", value)
+    for _ in range(3):
+        assert signed.fetch("k", Heartbeat) is None
+    assert signed.aside.count == 1
+
+
+@pytest.mark.parametrize("body", BAD_BODIES, ids=range(len(BAD_BODIES)))
+def test_a_signed_body_that_cannot_be_read_counts_as_absent(plain, signed, body):
+    mac = signed._sign("key", "k", body)
+    plain.set("k", json.dumps({"schema": 1, "mac": mac}).encode() + b"\n" + body)
+    assert signed.fetch("k", Heartbeat) is None
+
+
+def test_a_claim_takes_the_place_of_what_cannot_be_read_and_of_nothing_else(plain, signed):
+    plain.set("k", b"garbage")
+    assert signed.claim("k", Heartbeat(1))
+    assert not signed.claim("k", Heartbeat(2))
+    assert signed.fetch("k", Heartbeat) == Heartbeat(1)
+
+
+@pytest.mark.parametrize("count", [2**60, "many", "\ud800"])
+def test_a_message_that_its_reader_would_refuse_is_not_written(plain, signed, count):
+    for write in (signed.put, signed.claim, signed.post):
+        with pytest.raises(InvalidMessageError, match="a Heartbeat cannot be written"):
+            write("k", Heartbeat(count))
+    assert plain.get("k") is None
 
 
 def test_not_a_number_becomes_null(signed):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from eflib.store.messages import Generation, Member
+from eflib.messages.generations import Generation, Member
 from eflib.trainer import timeouts
 from eflib.trainer.data.position import share
 from eflib.trainer.elastic.conductor import LeftError

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eflib.errors import StateMismatchError, WorkerFailedError
-from eflib.store.messages import Generation, Member
+from eflib.messages.generations import Generation, Member
 from eflib.trainer.collectives import PeerLostError
 from eflib.trainer.elastic import conductor
 from eflib.trainer.elastic.conductor import Conductor, LeftError

@@ -3,8 +3,8 @@
 import pytest
 
 from eflib.errors import PreemptedError, WorkerFailedError
+from eflib.messages.generations import Generation, Member
 from eflib.store import SignedStore, keys, open_store
-from eflib.store.messages import Generation, Member
 from eflib.trainer import timeouts
 from eflib.trainer.elastic.membership import FixedMembership, StoreMembership
 
@@ -51,7 +51,7 @@ def made(number, *workers, node="n0"):
 
 
 def put(store, generation):
-    store.put(keys.generation("a", generation.number), generation.to_message())
+    store.put(keys.generation("a", generation.number), generation)
 
 
 def record_exit(store, worker, exitcode=None):

@@ -7,7 +7,7 @@ import torch
 
 from eflib import ElasticTrainer
 from eflib.errors import PreemptedError, UsageError
-from eflib.store.messages import Generation, Member
+from eflib.messages.generations import Generation, Member
 from eflib.trainer.audit import SampleAudit, read_audit
 from eflib.trainer.callback import Callback
 from eflib.trainer.data.position import DataPlan
