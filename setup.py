@@ -53,18 +53,18 @@ setup(
     extras_require={
         "examples": ["scikit-learn>=1.4", "pillow>=10", "transformers>=4.56"],
         "plot": ["matplotlib>=3.8"],
-        "simulator": ["scipy>=1.11"],
+        "simulator": ["scipy>=1.11.1"],
         "test": [
             "pytest>=8",
-            "pytest-timeout>=2.3",
-            "pytest-xdist>=3.6",  # the tests on all cores
+            "pytest-timeout>=2.3.1",
+            "pytest-xdist>=3.6.1",  # the tests on all cores
             "hypothesis>=6.100",
             "scikit-learn>=1.4",
             "pillow>=10",
             "matplotlib>=3.8",
-            "scipy>=1.11",
+            "scipy>=1.11.1",
             "transformers>=4.56",  # models are held against it
-            "setuptools>=70.1",  # builds the wheel under test without a network
+            "setuptools>=77.0.3",  # builds the wheel under test without a network
         ],
         "docs": [
             "mkdocs>=1.6,<2",

@@ -14,7 +14,6 @@ from eflib.scheduling.commands import Admitted, Command, ProfilingExpired, Promi
 from eflib.scheduling.jobs import Job, JobView
 from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT
 from eflib.scheduling.settings import SchedulerSettings
-from eflib.scheduling.state import SchedulerState, book_of, state_of
 
 
 class Scheduler:
@@ -101,26 +100,6 @@ class Scheduler:
             job = self.book.jobs[command.job_id]
             return Admitted(command.job_id, promises.projected_finish(self.book, job))
         return command
-
-    def state(self) -> SchedulerState:
-        """Return all that its next decisions depend on, as plain frozen values."""
-        return state_of(self.book, self._submitted)
-
-    @classmethod
-    def restore(cls, state: SchedulerState, settings: SchedulerSettings | None = None) -> Scheduler:
-        """Return a scheduler that goes on from a state as the one would have that it was read from.
-
-        Args:
-            state: As returned by ``state``.
-            settings: Costs, margins and the rest; the same ones, or it decides by other costs.
-
-        Raises:
-            UsageError: A value of the state is out of range.
-        """
-        scheduler = cls(settings)
-        scheduler.book = book_of(state, scheduler.settings)
-        scheduler._submitted = state.submitted
-        return scheduler
 
     def next_wakeup(self, now: float) -> float | None:
         """Return when ``TimePassed`` is due if nothing else happens; None if never.

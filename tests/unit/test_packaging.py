@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -5,6 +6,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+from tests.helpers.oldest import oldest, requirements
 
 ROOT = Path(__file__).parents[2]
 BUILT_FROM = ["README.md", "eflib", "launcher", "models", "profiles", "pyproject.toml", "setup.py"]
@@ -47,6 +51,68 @@ def installed(wheel, tmp_path_factory):
     flags = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
     run(sys.executable, "-m", "pip", "install", *flags, "--target", target, wheel)
     return target
+
+
+def locked():
+    """Return what the lock holds: a requirement with one version, and how many hashes it has."""
+    text = (ROOT / "requirements" / "lock.txt").read_text(encoding="utf-8")
+    entries = re.split(r"\n(?=[a-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", text))
+    return [(Requirement(one.split(" \\")[0]), one.count("--hash=")) for one in entries]
+
+
+def declared():
+    """Return every requirement of setup.py, those of its extras included, but for torch."""
+    listed = requirements((ROOT / "setup.py").read_text(encoding="utf-8")).values()
+    found = [Requirement(line) for lines in listed for line in lines]
+    return [one for one in found if one.name != "torch"]
+
+
+def holds(requirement, python):
+    machine = {"python_version": python, "python_full_version": f"{python}.9"}
+    return requirement.marker is None or requirement.marker.evaluate(machine)
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_the_lock_holds_one_version_of_what_setup_allows(python):
+    """It is red where setup.py was changed and the lock was not: run ``make lock``."""
+    versions = {}
+    for one, _ in locked():
+        if holds(one, python):
+            assert one.name not in versions
+            versions[one.name] = str(one.specifier).removeprefix("==")
+
+    assert [str(one) for one in declared() if one.name not in versions] == []
+    assert [
+        f"{one}, but {versions[one.name]} is locked"
+        for one in declared()
+        if holds(one, python) and not one.specifier.contains(versions[one.name])
+    ] == []
+
+
+def test_every_entry_of_the_lock_has_hashes_and_names_no_place_that_it_came_from():
+    text = (ROOT / "requirements" / "lock.txt").read_text(encoding="utf-8")
+
+    assert [str(one) for one, hashes in locked() if not hashes] == []
+    assert "://" not in text
+    assert "--index-url" not in text
+    assert "--find-links" not in text
+
+
+def test_torch_and_what_its_builds_for_gpus_need_stay_outside_the_lock():
+    chosen = re.compile("torch|triton|nvidia-.*|cuda-.*")
+
+    assert [one.name for one, _ in locked() if chosen.fullmatch(one.name)] == []
+
+
+def test_every_requirement_claims_an_oldest_version_or_is_pinned():
+    """``make test-oldest`` shows that the claim is true."""
+    bounds = oldest((ROOT / "setup.py").read_text(encoding="utf-8"))
+
+    assert [
+        str(one)
+        for one in declared()
+        if one.name not in bounds and not re.fullmatch(r"==[\d.]+", str(one.specifier))
+    ] == []
 
 
 @pytest.mark.parametrize("folder", ["launcher", "models", "profiles"])
