@@ -34,7 +34,8 @@ def check(model: torch.nn.Module) -> None:
     """Refuse what cannot be sharded.
 
     Raises:
-        UsageError: A parameter has no dimension, or does not lie in order; a module is compiled.
+        UsageError: A parameter has no dimension, or does not lie in order; a module is compiled, or
+            asks for sparse gradients.
     """
     for name, module in model.named_modules():
         compiled = "_orig_mod" in module._modules or module._compiled_call_impl is not None
@@ -42,6 +43,11 @@ def check(model: torch.nn.Module) -> None:
             raise UsageError(
                 f"parallel='fsdp': {name or 'the model'} is compiled",
                 hint="pass the model as it was before torch.compile",
+            )
+        if isinstance(module, (torch.nn.Embedding, torch.nn.EmbeddingBag)) and module.sparse:
+            raise UsageError(
+                f"parallel='fsdp': {name or 'the model'} has sparse=True",
+                hint="FSDP2 sums dense gradients alone: take sparse=False, or parallel='ddp'",
             )
     for name, parameter in model.named_parameters():
         if not parameter.dim() or not parameter.is_contiguous():

@@ -4,21 +4,49 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from eflib.errors import StateMismatchError, UsageError
 from eflib.trainer.step.buffers import BufferKeeper
-from eflib.trainer.step.deterministic import ShardReducer
+from eflib.trainer.step.deterministic import VirtualShardReducer
+from eflib.trainer.step.fsdp_reduction import FsdpReducer
 from eflib.trainer.step.losses import check_count, read_loss
 from eflib.trainer.step.reduction import GradientReducer, unread
-from eflib.trainer.step.sharded_reduction import ShardedReducer
+from eflib.trainer.step.sparse import sparse_parameters
 from eflib.trainer.step.votes import Number, Votes, num_votes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from eflib.trainer.data.position import Block
     from eflib.trainer.step.sync_batchnorm import RankSum
+
+
+class Reducer(Protocol):
+    """Sums the gradients of one step over its micro-batches and ranks."""
+
+    def begin(self, rank: int, world_size: int) -> None:
+        """Begin a step: there are no gradients."""
+
+    def stash(self) -> None:
+        """Between two backward passes: take the gradients out of the user's reach."""
+
+    def restore(self) -> None:
+        """Go on after ``stash``, before the next backward pass."""
+
+    def arm(self, *, world_size: int) -> None:
+        """Before the last backward pass: gradients may be sent while it goes on."""
+
+    def take_shard(self, control: Sequence[Number], weight: float) -> bool:
+        """A virtual shard is complete: take its control numbers; False where there are none."""
+
+    def reduce(self, control: Sequence[Number], *, world_size: int) -> list[float]:
+        """Sum gradients and control numbers over all ranks."""
+
+    def scale(self, factor: float) -> None:
+        """Multiply all gradients by a number, after the reduction."""
 
 
 class Accumulation:
@@ -51,14 +79,16 @@ class Accumulation:
         self._rank_sum = rank_sum
         parameters = model.parameters()
         self._num_votes = num_control = num_votes(num_halvings)
-        self._reducer: GradientReducer | ShardReducer | ShardedReducer
+        self._reducer: Reducer
+        self._before_padding = BufferKeeper(model) if sharded else None
         if sharded:
-            self._reducer = ShardedReducer(model)
-            self._padded = BufferKeeper(model)
+            self._reducer = FsdpReducer(model)
         elif num_shards is None:
-            self._reducer = GradientReducer(parameters, num_control=num_control)
+            self._reducer = GradientReducer(
+                parameters, num_control=num_control, sparse=sparse_parameters(model)
+            )
         else:
-            self._reducer = ShardReducer(
+            self._reducer = VirtualShardReducer(
                 parameters, self._buffers, num_shards=num_shards, num_control=num_control
             )
         self._loss: Number = 0.0  # of the micro-batches that were taken, or of the shard at hand
@@ -102,12 +132,9 @@ class Accumulation:
             self._buffers.keep()
         if self._rank_sum is not None:
             self._rank_sum.open(everybody=is_even)
-        if isinstance(self._reducer, ShardReducer):
-            self._reducer.begin(rank, world_size)
-        else:
-            self._reducer.zero()
-        if padding and not self.blocks:
-            self._padded.keep()
+        self._reducer.begin(rank, world_size)
+        if self._before_padding is not None and padding and not self.blocks:
+            self._before_padding.keep()
 
     @property
     def is_complete(self) -> bool:
@@ -136,41 +163,36 @@ class Accumulation:
         if not has_count:
             total = total * (block.size / self.step_size)
         self._num_taken += 1
-        if isinstance(self._reducer, ShardedReducer):
-            self._add_sharded(self._reducer, total, count)
-            return
-        if block not in self._firsts:
-            self._reducer.take_up()
-        if block == self.blocks[-1] and self._rank_sum is None:  # all ranks sum in one order
+        is_padding = self._num_taken > len(self.blocks)
+        if is_padding:  # weighted with nothing: all ranks must take as many turns
+            total, count = total * 0.0, 0.0
+        if is_padding or block not in self._firsts:
+            self._reducer.restore()
+        if self.is_complete and self._rank_sum is None:  # with it all ranks sum in one order
             self._reducer.arm(world_size=self._world_size)
-        self._backward(self._scaler.scale(total), total, count)
-        if block not in self._lasts:
-            self._reducer.put_away()
-        elif isinstance(self._reducer, ShardReducer):
-            own = Votes(loss=self._loss, count=self._count)
-            weight = self._lasts[block] / self.step_size
-            self._reducer.end_shard(own.pack(self._num_votes), weight)
-            self._loss, self._count = 0.0, 0.0
-
-    def _backward(self, scaled: torch.Tensor, total: torch.Tensor, count: Number) -> None:
-        scaled.backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self._loss += unread(total)
         self._count += unread(count)
-
-    def _add_sharded(self, reducer: ShardedReducer, total: torch.Tensor, count: Number) -> None:
-        """Run a backward pass in which all ranks take part; padding is weighted with nothing."""
-        if self._num_taken > len(self.blocks):
-            total, count = total * 0.0, 0.0
-        if self._num_taken > 1:
-            reducer.take_up()
-        self._backward(total, total, count)
-        if not self.is_complete:
-            reducer.put_away()
         if len(self.turns) > len(self.blocks):
-            if self._num_taken == len(self.blocks):
-                self._padded.keep()
-            if self.is_complete:
-                self._padded.restore()
+            self._end_padded_turn()
+        elif block not in self._lasts:
+            self._reducer.stash()
+        elif self._reducer.take_shard(
+            Votes(loss=self._loss, count=self._count).pack(self._num_votes),
+            self._lasts[block] / self.step_size,
+        ):
+            self._loss, self._count = 0.0, 0.0
+
+    def _end_padded_turn(self) -> None:
+        """End a turn of a step with padding, which leaves neither gradients nor buffers."""
+        if not self.is_complete:
+            self._reducer.stash()
+        if self._before_padding is None:
+            return
+        if self._num_taken == len(self.blocks):
+            self._before_padding.keep()
+        if self.is_complete:
+            self._before_padding.restore()
 
     def undo(self) -> None:
         """Take back what the forward passes of the step at hand did to buffers."""

@@ -21,16 +21,16 @@ import torch.distributed as dist
 from eflib import env
 from eflib.trainer.collectives import all_reduce, all_to_all
 from eflib.trainer.data.position import share
+from eflib.trainer.step.shard_tree import subtrees, tree
+from eflib.trainer.step.sparse import UsedRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from eflib.trainer.step.buffers import BufferKeeper
+    from eflib.trainer.step.votes import Number
 
 NUM_SHARDS = 8
-
-Split = tuple[int, int, int]  # a node of the tree: where it begins, is parted, ends
 
 
 def fix_arithmetic(device: torch.device, environ: MutableMapping[str, str]) -> None:
@@ -64,36 +64,7 @@ class Node:
     buffers: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
-def tree(low: int, high: int) -> set[Split]:
-    """Return the inner nodes of the binary tree over the shards ``low`` to ``high``.
-
-    Examples:
-        >>> sorted(tree(0, 4))
-        [(0, 1, 2), (0, 2, 4), (2, 3, 4)]
-    """
-    if high - low < 2:
-        return set()
-    middle = (low + high) // 2
-    return {(low, middle, high)} | tree(low, middle) | tree(middle, high)
-
-
-def subtrees(splits: AbstractSet[Split], low: int, high: int) -> list[tuple[int, int]]:
-    """Return the largest whole subtrees of the shards ``low`` to ``high``, from left to right.
-
-    Examples:
-        >>> subtrees(tree(0, 8), 3, 6)
-        [(3, 4), (4, 6)]
-    """
-    spans: list[tuple[int, int]] = []
-    for leaf in range(low, high):
-        spans.append((leaf, leaf + 1))
-        while len(spans) > 1 and (spans[-2][0], spans[-1][0], spans[-1][1]) in splits:
-            right, left = spans.pop(), spans.pop()
-            spans.append((left[0], right[1]))
-    return spans
-
-
-class ShardReducer:
+class VirtualShardReducer:
     """Sums gradients, control numbers and buffers over virtual shards; a ``GradientReducer``'s kin.
 
     Args:
@@ -115,7 +86,8 @@ class ShardReducer:
         self._parameters = [one for one in parameters if one.requires_grad]
         self._buffers = buffers
         self._num_shards = num_shards
-        self._num_control = num_control
+        self._num_control = num_control + 1  # the last counts the ranks with sparse gradients
+        self._used_rows = UsedRows(self._parameters)
         self._splits = tree(0, num_shards)
         self._free: list[Node] = []
         self._stack: list[Node] = []
@@ -132,10 +104,11 @@ class ShardReducer:
         self._stack, self._leaf = [], None
         self._next, self._stop = share(self._num_shards, rank, world_size)
         self._buffers.keep()
+        self._used_rows.clear()
         for one in self._parameters:
             one.grad = None
 
-    def put_away(self) -> None:
+    def stash(self) -> None:
         """Between two backward passes of one shard: keep what there is, out of the user's reach."""
         if self._leaf is None:
             self._leaf = self._take_node()
@@ -143,19 +116,23 @@ class ShardReducer:
         else:
             self._gather(self._leaf, add=True)
 
-    def take_up(self) -> None:
-        """Go on after ``put_away``: there is nothing to be done."""
+    def restore(self) -> None:
+        """Go on after ``stash``: there is nothing to be done."""
 
     def arm(self, *, world_size: int) -> None:
         """Before the last backward pass: nothing is sent before the shard's subtree is whole."""
 
-    def end_shard(self, control: Sequence[float | torch.Tensor], weight: float) -> None:
-        """Close the shard at hand; sum the subtrees that are whole.
+    def take_shard(self, control: Sequence[Number], weight: float) -> bool:
+        """Close the shard at hand, with its control numbers; sum the subtrees that are whole.
 
         Args:
             control: The shard's control numbers.
             weight: Its part of the step's samples.
         """
+        self._end_shard([*control, 0.0], weight)
+        return True
+
+    def _end_shard(self, control: Sequence[Number], weight: float) -> None:
         shard, self._next = self._next, self._next + 1
         changed, flags = self._changes(shard, weight)
         tail = self._tail(control, flags)
@@ -174,7 +151,7 @@ class ShardReducer:
             self._stack.append(leaf)
         self._fold()
 
-    def reduce(self, control: Sequence[float | torch.Tensor], *, world_size: int) -> list[float]:
+    def reduce(self, control: Sequence[Number], *, world_size: int) -> list[float]:
         """Sum over all shards; gradients and buffers are then those of the step, on every rank.
 
         Args:
@@ -188,9 +165,9 @@ class ShardReducer:
             PeerLostError: A peer is gone; buffers are then as at the start.
         """
         while self._next < self._stop:  # shards without a sample
-            self.end_shard([0.0] * self._num_control, 0.0)
+            self._end_shard([0.0] * self._num_control, 0.0)
         total = self._stack[0] if self._stack else self._take_node()
-        own = self._tail(control)
+        own = self._tail([*control, float(bool(self._used_rows))])
         spare = world_size > self._num_shards
         if spare:  # ranks without a shard have no leaf that their numbers could ride on
             all_reduce(own)
@@ -210,18 +187,23 @@ class ShardReducer:
             [total],
             self._free + [node for node in self._stack if node is not total],
         )
-        for parameter, view in zip(self._parameters, total.views, strict=True):
-            parameter.grad = view
-        return numbers[: self._num_control]
+        *totals, num_sparse = numbers[: self._num_control]
+        self._show(total.views, world_size, has_sparse=num_sparse > 0)
+        return totals
+
+    def _show(self, sums: list[torch.Tensor], world_size: int, *, has_sparse: bool) -> None:
+        """Let the parameters' gradients be the sums, sparse where those of all shards were."""
+        sparse = self._used_rows.restore(sums, world_size) if has_sparse else {}
+        for place, (parameter, total) in enumerate(zip(self._parameters, sums, strict=True)):
+            parameter.grad = sparse.get(place, total)
 
     def scale(self, factor: float) -> None:
         """Multiply all gradients by a number, after the reduction."""
-        for view in self._stack[0].views:
-            view.mul_(factor)
+        for one in self._parameters:
+            if one.grad is not None:
+                one.grad.mul_(factor)
 
-    def _tail(
-        self, control: Sequence[float | torch.Tensor], flags: Sequence[float] = ()
-    ) -> torch.Tensor:
+    def _tail(self, control: Sequence[Number], flags: Sequence[float] = ()) -> torch.Tensor:
         """Return numbers as a tensor beside the gradients; those on a GPU are not waited for."""
         known = [0.0 if isinstance(one, torch.Tensor) else one for one in (*control, *flags)]
         device = self._parameters[0].device if self._parameters else None
@@ -265,11 +247,11 @@ class ShardReducer:
     def _gather(self, node: Node, *, add: bool) -> None:
         """Move the gradients that autograd left at the parameters into a node."""
         views, grads = [], []
-        for parameter, view in zip(self._parameters, node.views, strict=True):
+        for place, (parameter, view) in enumerate(zip(self._parameters, node.views, strict=True)):
             grad, parameter.grad = parameter.grad, None
             if grad is not None:
                 views.append(view)
-                grads.append(grad.to_dense() if grad.is_sparse else grad)
+                grads.append(self._used_rows.to_dense(place, grad))
             elif add:
                 view.add_(0.0)  # as a leaf of zeros would be: -0.0 becomes 0.0
             else:

@@ -16,14 +16,19 @@ must agree on at a step boundary costs no collective of its own.
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from eflib.trainer.collectives import PeerLostError, Transfer, all_reduce, start_all_reduce
+from eflib.trainer.step.buckets import Bucket, group_parameters, make_flat
+from eflib.trainer.step.sparse import add_over_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from eflib.trainer.step.votes import Number
 
 BUCKET_BYTES = 25 * 1024 * 1024  # as DistributedDataParallel's default bucket
 FIRST_BUCKET_BYTES = 1024 * 1024  # as its first one: it is on its way early
@@ -31,68 +36,44 @@ FIRST_BUCKET_BYTES = 1024 * 1024  # as its first one: it is on its way early
 _CARRIERS = (torch.float32, torch.float64)  # what holds the control numbers exactly
 
 
-class _Bucket:
-    """A flat buffer, and the parameters whose gradients it holds."""
-
-    def __init__(self, parameters: list[torch.nn.Parameter], flat: torch.Tensor) -> None:
-        self.parameters = parameters
-        self.flat = flat
-        self.views: list[torch.Tensor] = []
-        self.missing: set[int] = set()  # places whose gradient the last backward pass is to bring
-        offset = 0
-        for one in parameters:
-            self.views.append(flat[offset : offset + one.numel()].view_as(one))
-            offset += one.numel()
-
-    def gather(self) -> None:
-        """Take all gradients into the buffer, wherever autograd or the user's code put them."""
-        for place in range(len(self.parameters)):
-            self.gather_one(place)
-
-    def gather_one(self, place: int) -> None:
-        """Take one parameter's gradient into the buffer."""
-        parameter, view = self.parameters[place], self.views[place]
-        grad = parameter.grad
-        if grad is view:
-            return
-        if grad is None:
-            view.zero_()
-        else:
-            view.copy_(grad)
-        parameter.grad = view
-
-    def show(self) -> None:
-        """Let the parameters' gradients be those in the buffer."""
-        for parameter, view in zip(self.parameters, self.views, strict=True):
-            parameter.grad = view
-
-    def hide(self) -> None:
-        """Take the gradients out of everybody's reach."""
-        for parameter in self.parameters:
-            parameter.grad = None
-
-
 class GradientReducer:
     """Owns the flat gradient buffers of a model's parameters.
 
-    A step is ``zero``, backward passes with ``put_away`` and ``take_up`` between them, ``arm``
-    before the last one, and ``reduce``. A rank may leave out all but ``zero`` and ``reduce``. A
-    step that broke off before ``reduce`` may begin again with ``zero``: buckets that were on their
-    way already held the whole gradients of this rank's samples, and are not sent again.
+    A step is ``begin``, backward passes with ``stash`` and ``restore`` between them, ``arm``
+    before the last one, and ``reduce``. A rank may leave out all but ``begin`` and ``reduce``. A
+    step that broke off before ``reduce`` may begin again: buckets that were on their way already
+    held the whole gradients of this rank's samples, and are not sent again.
 
     Args:
         parameters: Parameters that are trained.
         num_control: How many control numbers ride along.
+        sparse: Those of them whose gradients are sparse: they have no room in the buckets, and are
+            summed by their rows. A sparse gradient of another parameter is as well, but there is
+            room for it, which is sent.
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], *, num_control: int) -> None:
-        groups = _group([one for one in parameters if one.requires_grad])
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        *,
+        num_control: int,
+        sparse: Sequence[torch.nn.Parameter] = (),
+    ) -> None:
+        own = {id(one) for one in sparse}
+        groups = group_parameters(
+            [one for one in parameters if one.requires_grad and id(one) not in own],
+            first_bytes=FIRST_BUCKET_BYTES,
+            bucket_bytes=BUCKET_BYTES,
+        )
+        self._sparse = list(sparse)
+        self._stashed: list[torch.Tensor | None] = [None] * len(self._sparse)
         carriers = [place for place, group in enumerate(groups) if group[0].dtype in _CARRIERS]
         groups.append(groups.pop(carriers[-1]) if carriers else [])
-        home = (groups[-1] or groups[0])[0] if groups[0] else None
-        self._buckets = [_Bucket(group, _flat(group)) for group in groups[:-1]]
-        self._buckets.append(_Bucket(groups[-1], _flat(groups[-1], num_control + 1, home)))
-        self._control = self._buckets[-1].flat[-num_control - 1 :]  # the last one counts latecomers
+        home = next(iter([*groups[-1], *groups[0], *self._sparse]), None)
+        self._buckets = [Bucket(group, make_flat(group)) for group in groups[:-1]]
+        self._buckets.append(Bucket(groups[-1], make_flat(groups[-1], num_control + 2, home)))
+        # The last two count the ranks with latecomers, and those with sparse gradients in buckets.
+        self._control = self._buckets[-1].flat[-num_control - 2 :]
         self._works: list[Transfer] = []  # of the buckets that are on their way, in order
         self._kept = 0  # how many of these an attempt before this one sent
         self._armed = False
@@ -100,14 +81,19 @@ class GradientReducer:
         self._overlaps = True
         self._failure = ""
 
-    def zero(self) -> None:
+    def begin(self, rank: int = 0, world_size: int = 1) -> None:
         """Begin a step: there are no gradients."""
+        del rank, world_size
         self._armed = False
         self._kept = len(self._works)
-        for bucket in self._buckets:
+        for number, bucket in enumerate(self._buckets):
+            if number >= self._kept:
+                bucket.clear()
             bucket.hide()
+        self._stashed = [None] * len(self._sparse)
+        self._show_sparse()
 
-    def put_away(self) -> None:
+    def stash(self) -> None:
         """Between two backward passes of a step: take the gradients out of the user's reach.
 
         Many loops call ``optimizer.zero_grad()`` for each batch; what the micro-batches before
@@ -117,11 +103,20 @@ class GradientReducer:
             bucket.gather()
         for bucket in self._buckets:
             bucket.hide()
+        self._stashed = [_compact(one.grad) for one in self._sparse]
+        for one in self._sparse:
+            one.grad = None
 
-    def take_up(self) -> None:
-        """Go on after ``put_away``, before the next backward pass."""
+    def restore(self) -> None:
+        """Go on after ``stash``, before the next backward pass."""
         for bucket in self._buckets[self._kept :]:
-            bucket.show()
+            bucket.show_found()
+        self._show_sparse()
+
+    def take_shard(self, control: Sequence[Number], weight: float) -> bool:
+        """Leave the numbers for ``reduce``: there is one shard."""
+        del control, weight
+        return False
 
     def arm(self, *, world_size: int) -> None:
         """Before the last backward pass of a step: send each bucket once it is complete."""
@@ -138,7 +133,7 @@ class GradientReducer:
             bucket.missing = set(range(len(bucket.parameters) if number >= self._kept else 0))
         self._armed = True
 
-    def reduce(self, control: Sequence[float | torch.Tensor], *, world_size: int) -> list[float]:
+    def reduce(self, control: Sequence[Number], *, world_size: int) -> list[float]:
         """Sum the gradients and the control numbers over all ranks, in place.
 
         Args:
@@ -156,9 +151,10 @@ class GradientReducer:
             return self._take_alone(control)
         try:
             late = self._hide_late()
-            self._write(control, has_late=bool(late))
             for bucket in self._buckets[len(self._works) :]:
                 bucket.gather()
+                if bucket is self._buckets[-1]:
+                    self._write(control, has_late=bool(late))
                 self._send(bucket)
             if self._failure:
                 raise PeerLostError(self._failure)
@@ -166,22 +162,46 @@ class GradientReducer:
                 work.wait()
         finally:
             self._works, self._kept, self._failure = [], 0, ""
-        *totals, num_late = self._control.tolist()
+        *totals, num_late, num_sparse = self._control.tolist()
         if num_late:
             self._overlaps = False  # on all ranks alike: they see the same number
             self._add_late(late)
         for bucket in self._buckets:
             bucket.show()
+        self._add_sparse(in_buckets=num_sparse > 0)
         return totals
 
     def scale(self, factor: float) -> None:
         """Multiply all gradients by a number, after the reduction."""
-        for bucket in self._buckets:
-            for parameter in bucket.parameters:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(factor)
+        in_buckets = (one for bucket in self._buckets for one in bucket.parameters)
+        for parameter in chain(in_buckets, self._sparse):
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
 
-    def _arrived(self, bucket: _Bucket, place: int, parameter: torch.nn.Parameter) -> None:
+    def _show_sparse(self) -> None:
+        for parameter, grad in zip(self._sparse, self._stashed, strict=True):
+            parameter.grad = grad
+
+    def _add_sparse(self, *, in_buckets: bool) -> None:
+        """Sum sparse gradients over all ranks; those in buckets where a rank says it has some."""
+        if self._sparse:
+            sums = add_over_ranks(self._sparse, [one.grad for one in self._sparse])
+            for parameter, grad in zip(self._sparse, sums, strict=True):
+                parameter.grad = grad
+        if not in_buckets:
+            return
+        for bucket in self._buckets:
+            own = [bucket.sparse.get(place) for place in range(len(bucket.parameters))]
+            for place, grad in enumerate(add_over_ranks(bucket.parameters, own)):
+                view = bucket.views[place]
+                if grad is None:
+                    continue
+                if view.any():  # on all ranks alike: some have a dense one, which is summed
+                    bucket.parameters[place].grad = view.add_(grad)
+                else:
+                    bucket.parameters[place].grad = grad
+
+    def _arrived(self, bucket: Bucket, place: int, parameter: torch.nn.Parameter) -> None:
         """In a backward pass: a parameter's gradient is there."""
         del parameter
         if not self._armed or place not in bucket.missing:
@@ -195,7 +215,7 @@ class GradientReducer:
             self._send(following)
             following.hide()  # what comes now would be lost in a buffer that is on its way
 
-    def _send(self, bucket: _Bucket) -> None:
+    def _send(self, bucket: Bucket) -> None:
         """Send a bucket off; a loss is kept for ``reduce``, as autograd is no place for it."""
         if self._failure:
             return
@@ -204,17 +224,19 @@ class GradientReducer:
         except PeerLostError as error:
             self._failure = str(error)
 
-    def _take_alone(self, control: Sequence[float | torch.Tensor]) -> list[float]:
+    def _take_alone(self, control: Sequence[Number]) -> list[float]:
         """Leave the gradients where autograd put them; parameters without one get zeros."""
         for bucket in self._buckets:
             for place, parameter in enumerate(bucket.parameters):
                 if parameter.grad is None:
                     bucket.gather_one(place)
+        # A sparse gradient that there is none of stays none: dense zeros are refused by optimizers.
         return [float(one) for one in control]
 
-    def _write(self, control: Sequence[float | torch.Tensor], *, has_late: bool) -> None:
+    def _write(self, control: Sequence[Number], *, has_late: bool) -> None:
         known = [0.0 if isinstance(one, torch.Tensor) else one for one in control]
-        self._control.copy_(torch.tensor([*known, float(has_late)]))
+        has_sparse = any(bucket.sparse for bucket in self._buckets)
+        self._control.copy_(torch.tensor([*known, float(has_late), float(has_sparse)]))
         for place, one in enumerate(control):
             if isinstance(one, torch.Tensor):
                 self._control[place].copy_(one)
@@ -229,7 +251,11 @@ class GradientReducer:
         for number, bucket in enumerate(self._buckets[: len(self._works)]):
             if number >= self._kept:
                 for place, parameter in enumerate(bucket.parameters):
-                    if parameter.grad is not None:
+                    if parameter.grad is None:
+                        continue
+                    if parameter.grad.is_sparse:
+                        bucket.add_sparse(place, parameter.grad)
+                    else:
                         late.append((number, place, parameter.grad))
             bucket.hide()
         return late
@@ -237,7 +263,7 @@ class GradientReducer:
     def _add_late(self, late: list[tuple[int, int, torch.Tensor]]) -> None:
         """Some rank had latecomers: all send once more, and add that."""
         for number, bucket in enumerate(self._buckets[:-1]):
-            more = _Bucket(bucket.parameters, torch.zeros_like(bucket.flat))
+            more = Bucket(bucket.parameters, torch.zeros_like(bucket.flat))
             for where, place, grad in late:
                 if where == number:
                     more.views[place].copy_(grad)
@@ -253,34 +279,6 @@ def unread(number: Any) -> float | torch.Tensor:  # noqa: ANN401 - a number or a
     return number.reshape(()) if number.device.type != "cpu" else float(number)
 
 
-def _flat(
-    parameters: Sequence[torch.nn.Parameter],
-    extra: int = 0,
-    home: torch.nn.Parameter | None = None,
-) -> torch.Tensor:
-    """Return a buffer for gradients and some more numbers; without any it lies beside ``home``."""
-    size = sum(one.numel() for one in parameters) + extra
-    if parameters:
-        return torch.zeros(size, dtype=parameters[0].dtype, device=parameters[0].device)
-    return torch.zeros(size, device=home.device if home is not None else None)
-
-
-def _group(parameters: Sequence[torch.nn.Parameter]) -> list[list[torch.nn.Parameter]]:
-    """Split parameters into buckets of one dtype and device each, last ones first.
-
-    The buckets are in the order in which a backward pass completes them, as far as one can tell.
-    """
-    buckets: list[list[tuple[int, torch.nn.Parameter]]] = []
-    kinds: dict[tuple[torch.dtype, torch.device], tuple[int, int, int]] = {}
-    for order, one in enumerate(reversed(parameters)):
-        kind = (one.dtype, one.device)
-        size = one.numel() * one.element_size()
-        place, filled, most = kinds.get(kind, (-1, 0, FIRST_BUCKET_BYTES))
-        if place < 0 or (filled and filled + size > most):
-            most = FIRST_BUCKET_BYTES if place < 0 else BUCKET_BYTES
-            buckets.append([])
-            place, filled = len(buckets) - 1, 0
-        buckets[place].append((order, one))
-        kinds[kind] = (place, filled + size, most)
-    buckets.sort(key=lambda bucket: bucket[-1][0])
-    return [[one for _, one in bucket] for bucket in buckets]
+def _compact(grad: torch.Tensor | None) -> torch.Tensor | None:
+    """Return a gradient without doubled rows."""
+    return grad.coalesce() if grad is not None and grad.is_sparse else grad

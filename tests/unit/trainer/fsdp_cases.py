@@ -16,7 +16,7 @@ from eflib.trainer.elastic.membership import Membership
 from eflib.trainer.elastic.sharded_conductor import ShardedConductor
 from eflib.trainer.state import checkpoint, fsdp
 from eflib.trainer.state.sharded_state import ShardedState
-from eflib.trainer.step.sharded_reduction import ShardedReducer
+from eflib.trainer.step.fsdp_reduction import FsdpReducer
 
 WORKERS = ((0, 1), (0,), (0, 2), (0, 2, 3), (2, 0))  # the members of each generation
 SIZES = tuple(len(members) for members in WORKERS)
@@ -91,17 +91,17 @@ def train_step(parts, rank, world_size):
     model, optimizer, schedule, state = parts
     x, y = batch(state.global_step)
     low, high = share(BATCH, rank, world_size)
-    reducer = ShardedReducer(model)
-    reducer.zero()
+    reducer = FsdpReducer(model)
+    reducer.begin(0, 1)
     for part in range(2):
         start, stop = (low + place for place in share(high - low, part, 2))
         outputs = model(x[start:stop])
         loss = torch.nn.functional.mse_loss(outputs, y[start:stop], reduction="sum") / BATCH
         if part == 0:
             loss.backward()
-            reducer.put_away()
+            reducer.stash()
         else:
-            reducer.take_up()
+            reducer.restore()
             loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
     optimizer.step()

@@ -118,6 +118,12 @@ def test_what_a_sharded_model_cannot_do_is_refused(settings, problem):
         a_trainer(parallel="fsdp", **settings)
 
 
+def test_sparse_gradients_are_refused():
+    model = torch.nn.Sequential(torch.nn.Embedding(4, 3, sparse=True), torch.nn.Linear(3, 1))
+    with pytest.raises(UsageError, match="0 has sparse=True"):
+        a_trainer(model, parallel="fsdp", optimizer=torch.optim.SGD(model.parameters()))
+
+
 def test_another_kind_of_parallelism_is_refused():
     with pytest.raises(UsageError, match="parallel is 'pipeline'"):
         a_trainer(parallel="pipeline")

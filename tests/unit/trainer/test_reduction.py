@@ -72,7 +72,7 @@ def test_buckets_are_on_their_way_before_the_backward_pass_ends(line):
     first = model[0].weight
     first.register_hook(lambda _: before.append(len(line.sent)))
 
-    reducer.zero()
+    reducer.begin()
     loss = loss_of(model)
     reducer.arm(world_size=2)
     loss.backward()
@@ -90,13 +90,13 @@ def test_an_unused_layer_holds_back_what_is_behind_it_in_the_order(line):
     parameters = [*model[:2].parameters(), *unused.parameters(), *model[2:].parameters()]
     reducer = GradientReducer(parameters, num_control=1)
 
-    reducer.zero()
+    reducer.begin()
     reducer.arm(world_size=2)
     loss_of(model).backward()
 
     assert len(line.sent) == 1
     reducer.reduce([0.0], world_size=2)
-    assert [flat.numel() for flat in line.sent] == [4, 4, 4, 6]
+    assert [flat.numel() for flat in line.sent] == [4, 4, 4, 7]
     assert torch.equal(unused.weight.grad, torch.zeros(2, 2))
     assert_close(gradients(model), expected(model, 2))
 
@@ -108,7 +108,7 @@ def test_a_step_that_broke_off_begins_again_without_sending_anything_twice(line)
     def out_of_memory(_):
         raise RuntimeError("out of memory")
 
-    reducer.zero()
+    reducer.begin()
     fault = model[0].weight.register_hook(out_of_memory)
     reducer.arm(world_size=2)
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -116,10 +116,10 @@ def test_a_step_that_broke_off_begins_again_without_sending_anything_twice(line)
     fault.remove()
     assert len(line.sent) == 2
 
-    reducer.zero()
+    reducer.begin()
     (loss_of(model) / 2).backward()  # now in two parts
-    reducer.put_away()
-    reducer.take_up()
+    reducer.stash()
+    reducer.restore()
     reducer.arm(world_size=2)
     (loss_of(model) / 2).backward()
     reducer.reduce([0.0], world_size=2)
@@ -134,14 +134,14 @@ def test_a_peer_that_is_gone_in_the_backward_pass_is_reported_after_it(line, ref
     model = three_layers()
     reducer = GradientReducer(model.parameters(), num_control=1)
 
-    reducer.zero()
+    reducer.begin()
     reducer.arm(world_size=2)
     loss_of(model).backward()
     with pytest.raises(PeerLostError, match="closed the connection"):
         reducer.reduce([0.0], world_size=2)
 
     line.breaks_at, line.sent = 99, []
-    reducer.zero()
+    reducer.begin()
     reducer.arm(world_size=2)
     loss_of(model).backward()
     reducer.reduce([0.0], world_size=2)
@@ -153,11 +153,11 @@ def test_gradients_put_elsewhere_and_earlier_micro_batches_are_all_summed(line):
     model = three_layers()
     reducer = GradientReducer(model.parameters(), num_control=1)
 
-    reducer.zero()
+    reducer.begin()
     loss_of(model).backward()
-    reducer.put_away()
+    reducer.stash()
     model.zero_grad()
-    reducer.take_up()
+    reducer.restore()
     model[1].weight.grad = model[1].weight.grad.clone()
     reducer.arm(world_size=2)
     loss_of(model).backward()
@@ -170,7 +170,7 @@ def test_one_rank_alone_sends_nothing_and_has_zeros_for_what_was_not_used(line):
     model, unused = three_layers(), torch.nn.Parameter(torch.ones(2))
     reducer = GradientReducer([*model.parameters(), unused], num_control=2)
 
-    reducer.zero()
+    reducer.begin()
     reducer.arm(world_size=1)
     loss_of(model).backward()
 
@@ -184,7 +184,7 @@ def test_control_numbers_ride_beside_parameters_that_cannot_carry_them(line):
     half = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
     reducer = GradientReducer([half], num_control=2)
 
-    reducer.zero()
+    reducer.begin()
     assert reducer.reduce([70001.0, torch.tensor(0.5)], world_size=2) == [140002.0, 1.0]
 
 
@@ -193,7 +193,7 @@ def test_what_torch_refuses_to_send_is_an_error_of_the_pass_and_no_lost_peer(lin
     model = three_layers()
     reducer = GradientReducer(model.parameters(), num_control=1)
 
-    reducer.zero()
+    reducer.begin()
     reducer.arm(world_size=2)
     with pytest.raises(RuntimeError, match="between dense and sparse"):
         loss_of(model).backward()

@@ -12,8 +12,10 @@ from eflib.trainer.state import fsdp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eflib.trainer.step.votes import Number
 
-class ShardedReducer:
+
+class FsdpReducer:
     """Gradients that FSDP2 has summed in the backward pass; the control numbers go by themselves.
 
     Args:
@@ -22,33 +24,39 @@ class ShardedReducer:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._model = model
-        self._away: list[tuple[torch.nn.Parameter, torch.Tensor | None]] = []
+        self._stashed: list[tuple[torch.nn.Parameter, torch.Tensor | None]] = []
 
-    def zero(self) -> None:
+    def begin(self, rank: int, world_size: int) -> None:
         """Begin a step: there are no gradients."""
-        self._away = []
+        del rank, world_size
+        self._stashed = []
         fsdp.reshard(self._model)
         for parameter in self._model.parameters():
             parameter.grad = None
 
-    def put_away(self) -> None:
+    def stash(self) -> None:
         """Between two backward passes: take the gradients out of the user's reach."""
-        self._away = [(parameter, parameter.grad) for parameter in self._model.parameters()]
-        for parameter, _ in self._away:
+        self._stashed = [(parameter, parameter.grad) for parameter in self._model.parameters()]
+        for parameter, _ in self._stashed:
             parameter.grad = None
 
-    def take_up(self) -> None:
-        """Go on after ``put_away``, before the next backward pass.
+    def restore(self) -> None:
+        """Go on after ``stash``, before the next backward pass.
 
         The model may hold gathered parameters now; gradients are of the rows.
         """
-        for parameter, grad in self._away:
+        for parameter, grad in self._stashed:
             parameter.grad = grad
+
+    def take_shard(self, control: Sequence[Number], weight: float) -> bool:
+        """Leave the numbers for ``reduce``: there is one shard."""
+        del control, weight
+        return False
 
     def arm(self, *, world_size: int) -> None:
         """Do nothing: FSDP2 sends as it goes."""
 
-    def reduce(self, control: Sequence[float | torch.Tensor], *, world_size: int) -> list[float]:
+    def reduce(self, control: Sequence[Number], *, world_size: int) -> list[float]:
         """Sum the control numbers over all ranks.
 
         Raises:
