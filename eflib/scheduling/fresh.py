@@ -110,10 +110,11 @@ class _Planner:
 
     def plan(self, *, tight: bool) -> Plan | None:
         """Fill in each order; the rows that take the fewest GPU-seconds are placed and verified."""
-        # Which order wins depends on the jobs: a tight one with a far deadline fits only where it is
-        # taken early. The rows with the fewest GPU-seconds leave most to later arrivals. Deadlines
-        # met with three orders (and by deadline alone) at a rescale cost of 30 s: 167 (166) of
-        # 195job on 64 GPUs, 953 (952) of 1000job_1500lam on 64, but 2219 (2249) of cluster03 on 256.
+        # Which order wins depends on the jobs: a tight one with a far deadline fits only where it
+        # is taken early. The rows with the fewest GPU-seconds leave most to later arrivals.
+        # Deadlines met with three orders (and by deadline alone) at a rescale cost of 30 s: 167
+        # (166) of 195job on 64 GPUs, 953 (952) of 1000job_1500lam on 64, but 2219 (2249) of
+        # cluster03 on 256.
         best: tuple[float, list[Job], dict[str, Row]] | None = None
         for order in self._orders():
             self._order = order
