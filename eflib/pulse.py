@@ -14,7 +14,7 @@ import struct
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +53,7 @@ class Pulse:
         self._values = memoryview(bytearray(_LAYOUT.size)).cast("d")
         self._warned = 0.0
         if path:
+            # Written before it is mapped: a page that a full disk has no room for would be a fault.
             Path(path).write_bytes(bytes(_LAYOUT.size))
             with Path(path).open("r+b") as file:
                 self._values = memoryview(mmap.mmap(file.fileno(), _LAYOUT.size)).cast("d")
@@ -100,12 +101,13 @@ class Pulse:
         if not (since and bound and spent > enough) or since == self._warned:
             return
         self._warned = since
-        sys.stderr.write(
-            f"[eflib] one step has computed for {spent:.0f} s; at {bound:g} s this worker counts "
-            "as hung. It is here:\n"
-        )
-        sys.stderr.flush()
-        faulthandler.dump_traceback(2)
+        with suppress(OSError, ValueError):  # a script may have closed it
+            sys.stderr.write(
+                f"[eflib] one step has computed for {spent:.0f} s; at {bound:g} s this worker "
+                "counts as hung. It is here:\n"
+            )
+            sys.stderr.flush()
+            faulthandler.dump_traceback(2)
 
 
 _own = Pulse()
@@ -117,9 +119,17 @@ def own() -> Pulse:
 
 
 def begin(path: str) -> None:
-    """Begin this worker's pulse in a file, before anything else of it runs."""
+    """Begin this worker's pulse in a file, before anything else of it runs.
+
+    Where there is no room for the file, nobody watches this worker for hangs, and it is said.
+    """
     global _own  # noqa: PLW0603 - a process has one pulse
-    _own = Pulse(path)
+    try:
+        _own = Pulse(path)
+    except OSError as error:
+        reason = error.strerror or error
+        sys.stderr.write(f"[eflib] cannot write {path} ({reason}): hangs will not be found\n")
+        return
     _own.start()
 
 

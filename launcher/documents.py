@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import socket
-import sys
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -14,13 +11,12 @@ from eflib.errors import EflibError, UsageError
 from eflib.home import default_store_url, home_folder, key_file, make_home
 from eflib.launcher.arguments import close_match
 from eflib.launcher.wording import has_ended
-from eflib.store import SignedStore, keys, load_or_create_key, open_store
+from eflib.store import SignedStore, keys, load_or_create_key, open_store, quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Document = dict[str, Any]
-_TORCH_LOG_LEVEL = "TORCH_CPP_LOG_LEVEL"
 
 
 class UnknownJobError(UsageError):
@@ -129,22 +125,8 @@ def open_cluster(store: str | None) -> Cluster:
     home = make_home(home_folder())
     url = store or default_store_url(home)
     if url.startswith("tcp:"):
-        _load_torch_quietly()
+        quiet.import_torch("eflib.store.tcp", "FATAL")
     return Cluster(home, url)
-
-
-def _load_torch_quietly() -> None:
-    """Load torch without its stack traces about every broken connection: our errors are a line.
-
-    It asks the environment once, while it is loaded. Nothing that we start should see that.
-    """
-    if _TORCH_LOG_LEVEL in os.environ or "torch" in sys.modules:
-        return
-    os.environ[_TORCH_LOG_LEVEL] = "FATAL"
-    try:
-        importlib.import_module("eflib.store.tcp")
-    finally:
-        del os.environ[_TORCH_LOG_LEVEL]
 
 
 def _lives(pid: object) -> bool:

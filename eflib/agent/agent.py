@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from eflib.agent import events
+from eflib.agent import events, texts
 from eflib.agent import roster as acts
 from eflib.agent.cluster import OutageError
 from eflib.agent.exits import Exit
@@ -196,7 +196,7 @@ class Agent:
             parts.roster.postpone(worker)
         except (StoreError, OSError) as error:
             parts.roster.ended(worker)
-            self._report(worker, Exit(None, None, f"cannot start: {error}"))
+            self._report(worker, Exit(None, None, texts.presentable(f"cannot start: {error}")))
         else:
             parts.cluster.report_start(entry, pid)
             events.worker_started(entry, parts.node.name, pid)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from eflib.agent import texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     Message = dict[str, Any]
+
+LONGEST_FILE = 64 * 2**20
+"""Bytes of an error file that is read: a script under torch's own ``record`` may write any."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +92,22 @@ def signal_name(number: int) -> str:
 def _read(error_file: str) -> tuple[str, str]:
     """Return (message, traceback) of an error file; a script's own ``record`` may have cut it."""
     path = Path(error_file)
+    content: object = None
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        content = None
-    path.unlink(missing_ok=True)
+        size = path.stat().st_size
+        if size > LONGEST_FILE:
+            content = {"message": f"its error file had {size:,} bytes; see the log"}
+        else:
+            content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        pass
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
     message = _field(content, "message")
     if isinstance(message, str):
-        return message, ""
+        return texts.presentable(message), ""
     text, trace = _field(message, "message"), _field(_field(message, "extraInfo"), "py_callstack")
-    return str(text or ""), str(trace or "")
+    return texts.presentable(str(text or "")), texts.presentable(str(trace or ""))
 
 
 def _field(content: object, name: str) -> object:

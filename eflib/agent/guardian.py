@@ -103,7 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         # An agent that ends in order waits for this process, and then deletes it itself.
         shutil.rmtree(options.temporary, ignore_errors=True)
     if left:
-        sys.stderr.write(f"eflib: processes {left} of a dead agent cannot be killed\n")
+        with suppress(OSError):  # its log may lie on a full disk
+            sys.stderr.write(f"eflib: processes {left} of a dead agent cannot be killed\n")
     return 1 if left else 0
 
 

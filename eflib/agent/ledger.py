@@ -7,6 +7,7 @@ start is written down before it is made.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +17,12 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from eflib.errors import StoreError, UsageError
+from eflib.store import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_log = logging.getLogger(__name__)
 
 KEPT = 10_000
 """How many old starts are kept when an agent begins: far more than one assignment ever names."""
@@ -37,6 +41,7 @@ class Ledger:
         self._node = node
         self._lock = FileLock(self.folder / "lock")
         self.previous_tag: str | None = None
+        self._is_silent = False  # a fault that lasts is said once
 
     def open(self, tag: str) -> frozenset[str]:
         """Take the folder for the agent with this tag.
@@ -73,9 +78,19 @@ class Ledger:
         return frozenset(started)
 
     def note_start(self, worker: str) -> None:
-        """Remember that a worker is about to be started."""
-        with self._file("started").open("a", encoding="utf-8") as file:
-            file.write(f"{worker}\n")
+        """Remember that a worker is about to be started; on a full disk that is only said.
+
+        Such a worker would be started again by an agent that takes the place of this one.
+        """
+        try:
+            with self._file("started").open("a", encoding="utf-8") as file:
+                file.write(f"{worker}\n")
+        except OSError as error:
+            if not self._is_silent:
+                _log.error("cannot note starts in %s (%s)", self.folder, error.strerror or error)
+            self._is_silent = True
+        else:
+            self._is_silent = False
 
     def close(self) -> None:
         """Give the folder up."""
@@ -93,17 +108,16 @@ class Ledger:
         return self.folder / name
 
     def _write(self, name: str, content: str) -> None:
-        temporary = self._file(f"{name}.new")
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(self._file(name))
+        atomic.replace(self._file(name), content.encode())
 
     def _read(self) -> dict[str, str]:
-        with suppress(OSError, ValueError):
-            content: dict[str, str] = json.loads(self._file("agent.json").read_text("utf-8"))
-            return content
+        with suppress(OSError, ValueError, RecursionError):
+            content = json.loads(self._file("agent.json").read_text("utf-8"))
+            if isinstance(content, dict):
+                return {str(name): str(value) for name, value in content.items()}
         return {}
 
     def _started(self) -> Sequence[str]:
         with suppress(FileNotFoundError):
-            return self._file("started").read_text("utf-8").split()
+            return self._file("started").read_text("utf-8", "replace").split()
         return ()

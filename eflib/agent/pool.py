@@ -20,6 +20,7 @@ import psutil
 
 from eflib.agent import lineage, warm
 from eflib.agent.timeouts import WARM_SECONDS
+from eflib.store import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,6 +145,7 @@ class WarmPool:
             warm.MARK: str(self._mark),
             "PYTHONPATH": lineage.path_for_helpers(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+            quiet.VARIABLE: os.environ.get(quiet.VARIABLE, "ERROR"),
         }
         kept = {name: os.environ.get(name) for name in added}
         os.environ.update(added)

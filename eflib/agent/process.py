@@ -15,7 +15,7 @@ from eflib.agent.order import Node
 from eflib.agent.pool import WarmPool
 from eflib.agent.timeouts import GRACE_SECONDS, LINGER_SECONDS, SWEEP_SECONDS
 from eflib.errors import UsageError
-from eflib.store import SignedStore, load_key, open_store
+from eflib.store import SignedStore, load_key, open_store, quiet
 
 _LOOPBACK = "127.0.0.1"
 
@@ -69,6 +69,7 @@ def run_agent(  # noqa: PLR0913 - the agent's whole configuration, all by name
         pool = WarmPool(ledger.folder / "warm", tag)
         pool.ensure()
         # Loading torch takes seconds, in which the pool loads its own.
+        quiet.import_torch()
         from eflib.agent import assemble  # noqa: PLC0415
 
         ground = assemble.Ground(

@@ -14,6 +14,9 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from eflib.agent import output, texts
+from eflib.store import atomic
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -77,12 +80,19 @@ def own_frames(error: BaseException) -> TracebackType | None:
 
 
 def write_error(path: str, message: str, text: str) -> None:
-    """Write an error file as torch elastic lays it out, whole or not at all."""
-    extra = {"py_callstack": text, "timestamp": str(int(time.time()))}
-    content = json.dumps({"message": {"message": message, "extraInfo": extra}})
-    temporary = Path(f"{path}.new")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)
+    """Write an error file as torch elastic lays it out, whole or, on a full disk, not at all.
+
+    Args:
+        path: The file.
+        message: What went wrong; kept at the length of a message, see ``texts``.
+        text: The traceback, kept likewise.
+    """
+    extra = {"py_callstack": texts.presentable(text), "timestamp": str(int(time.time()))}
+    content = json.dumps({"message": {"message": texts.presentable(message), "extraInfo": extra}})
+    try:
+        atomic.replace(path, content.encode())
+    except OSError as error:
+        output.say(f"[eflib] cannot write {path} ({error.strerror or error})\n")
 
 
 def _status(leave: SystemExit, order: Order) -> int:
@@ -90,14 +100,14 @@ def _status(leave: SystemExit, order: Order) -> int:
         return 0
     if isinstance(leave.code, int):
         return leave.code
-    sys.stderr.write(f"{leave.code}\n")
+    output.say(f"{leave.code}\n")
     write_error(order.error_file, str(leave.code), "")
     return 1
 
 
 def _no_script(order: Order) -> int:
     message = f"no script at {order.script}"
-    sys.stderr.write(f"{message}\n")
+    output.say(f"{message}\n")
     write_error(order.error_file, message, "")
     return _NO_SCRIPT
 

@@ -2,7 +2,8 @@
 
 The pool is multiprocessing's forkserver: a process that has imported all this, has initialised
 nothing, and forks a worker in milliseconds. It ignores the signals of an orderly shutdown, which
-are the agent's to handle, and dies with the agent.
+are the agent's to handle, and dies with the agent. It blocks them as well: a worker that is told to
+leave in the milliseconds after its fork, before it has handlers of its own, finds the signal then.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import traceback
 from pathlib import Path
 
 from eflib.agent import lineage
+from eflib.store import atomic
 
 AGENT = "EFLIB_POOL_AGENT"
 """The agent's pid, in the pool's environment: says to this module where it is."""
@@ -25,6 +27,9 @@ LOADING, READY = "loading", "ready"
 """The two states."""
 HELPER_VARIABLES = (AGENT, MARK, "PYTHONPATH")
 """What the agent adds to the pool's environment and a worker must not see."""
+
+LATER_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that wait, blocked, until a forked worker has its own handlers."""
 
 MODULES = (
     "eflib.agent.worker",
@@ -56,7 +61,8 @@ def load() -> None:
 def settle(agent: int, mark: Path) -> None:
     """Bind this process to the agent, load, and write the mark."""
     lineage.die_with_parent(agent)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
+    for number in LATER_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     say(mark, LOADING)
     load()
@@ -68,10 +74,11 @@ def settle(agent: int, mark: Path) -> None:
 
 
 def say(mark: Path, state: str) -> None:
-    """Write this process's pid and state."""
-    temporary = mark.with_suffix(".new")
-    temporary.write_text(f"{os.getpid()} {state}", encoding="ascii")
-    temporary.replace(mark)
+    """Write this process's pid and state; on a full disk the agent then makes a pool anew."""
+    try:
+        atomic.replace(mark, f"{os.getpid()} {state}".encode("ascii"))
+    except OSError as error:
+        sys.stderr.write(f"eflib: cannot write {mark} ({error.strerror or error})\n")
 
 
 if os.environ.get(AGENT) == str(os.getppid()):

@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 from eflib import pulse
-from eflib.agent import lineage, script
-from eflib.agent.warm import HELPER_VARIABLES
+from eflib.agent import lineage, output, script
+from eflib.agent.warm import HELPER_VARIABLES, LATER_SIGNALS
 
 if TYPE_CHECKING:
-    from io import TextIOWrapper
-
     from eflib.agent.order import Order
 
 
@@ -30,9 +28,9 @@ def main(order: Order) -> NoReturn:
     os.setsid()
     lineage.die_with_parent(order.parent)
     lineage.adopt_orphans()
-    open_log(order.log)
     status = 1
     try:
+        output.redirect(order.log)
         if order.pulse_file:
             pulse.begin(order.pulse_file)
         forget_the_pool(order)
@@ -44,23 +42,12 @@ def main(order: Order) -> NoReturn:
     script.finish(status)
 
 
-def open_log(path: str) -> None:
-    """Send standard output and error to the end of one file, and take input from nowhere."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    sys.stdout = sys.__stdout__ = _line_stream(1, "replace")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _line_stream(2, "backslashreplace")  # type: ignore[misc]
-
-
 def forget_the_pool(order: Order) -> None:
     """Undo what a fork leaves behind that a fresh interpreter would not have."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in LATER_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    # What came since the fork is delivered now, in the order handler first.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LATER_SIGNALS)
     for name in HELPER_VARIABLES:
         if name not in order.environment:
             os.environ.pop(name, None)
@@ -81,7 +68,3 @@ def enter(order: Order) -> None:
     more = order.environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [first, *(path for path in more if path and path not in sys.path)]
     sys.argv = [order.script or order.module, *order.argv]
-
-
-def _line_stream(number: int, errors: str) -> TextIOWrapper:
-    return open(number, "w", buffering=1, encoding="utf-8", errors=errors, closefd=False)

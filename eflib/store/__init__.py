@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from eflib.errors import StoreError, UsageError
-from eflib.store import keys
+from eflib.store import keys, quiet
 from eflib.store.base import Store, wait_for
 from eflib.store.file import FolderStore
 from eflib.store.secret import load_key, load_or_create_key
@@ -76,6 +76,7 @@ def _tcp(text: str) -> Store:
             hint="write tcp://host:port, as in tcp://node0:29500",
         )
     # Loading torch takes seconds: who keeps the store in a folder does not pay for it.
+    quiet.import_torch()
     from eflib.store.tcp import TcpStore  # noqa: PLC0415
 
     store = TcpStore(host, port)

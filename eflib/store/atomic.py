@@ -26,9 +26,34 @@ def write_temporary(folder: str, value: bytes, *, mode: int = 0o600) -> str:
         view = memoryview(value)
         while view:
             view = view[os.write(handle, view) :]
+    except OSError:
+        Path(path).unlink(missing_ok=True)  # it would keep a full disk full
+        raise
     finally:
         os.close(handle)
     return path
+
+
+def replace(target: str | Path, value: bytes, *, mode: int = 0o600) -> None:
+    """Write a file whole: a reader sees the old content or the new one, never a part.
+
+    Nothing is synced to the disk. Where it fails, nothing is left behind.
+
+    Args:
+        target: The file; its folder must exist.
+        value: The content.
+        mode: The file's permissions.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = os.fspath(target)
+    temporary = write_temporary(os.path.dirname(path) or ".", value, mode=mode)  # noqa: PTH120
+    try:
+        os.replace(temporary, path)  # noqa: PTH105 - plain strings, as above
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def create(temporary: str, target: str, lock: str) -> bool:

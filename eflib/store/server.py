@@ -6,14 +6,12 @@ It is a process of its own so that the store outlives a coordinator that is kill
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
 
 from eflib.errors import EflibError
-from eflib.store import atomic
-from eflib.store.tcp import serve
+from eflib.store import atomic, quiet
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,15 +26,16 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    quiet.import_torch()
+    from eflib.store.tcp import serve  # noqa: PLC0415 - torch, quietly
+
     try:
         server = serve(options.port)
     except EflibError as error:
         sys.stderr.write(error.render() + "\n")
         return error.exit_status
     if options.port_file:
-        path = Path(options.port_file).absolute()
-        temporary = atomic.write_temporary(str(path.parent), f"{server.port}\n".encode())
-        os.replace(temporary, path)  # noqa: PTH105 - plain strings
+        atomic.replace(Path(options.port_file).absolute(), f"{server.port}\n".encode())
     sys.stdout.write(f"serving on port {server.port}\n")
     sys.stdout.flush()
     signal.sigwait(ends)

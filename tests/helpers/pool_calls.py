@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import signal
 import sys
 import time
 from multiprocessing.connection import wait
@@ -31,7 +33,20 @@ def calls(folder):
     found["GPUs"] = outcome(pool, devices.gpu_names)
     found["hangs"] = outcome(pool, functools.partial(time.sleep, 600), seconds=0.2)
     found["raises"] = outcome(pool, functools.partial(int, "x"))
+    found["told to leave at once"] = [leaves_at_once(pool, folder, name) for name in "abcde"]
     return found
+
+
+def leaves_at_once(pool, folder, name):
+    """Start a worker and tell it to leave before it can have a handler; returns its exit code."""
+    script = folder / "sleeps.py"
+    script.write_text("import time\ntime.sleep(600)")
+    files = [str(folder / f"{name}.{what}") for what in ("log", "error")]
+    worker = context.start(Order(name, "j", str(script), "", (), "", {}, *files), pool)
+    os.kill(worker.pid, signal.SIGTERM)
+    if not wait([worker.sentinel], 20):
+        os.kill(worker.pid, signal.SIGKILL)
+    return wait_until(lambda: worker.exitcode, "the exit code")
 
 
 def cold(folder):

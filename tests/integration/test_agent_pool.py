@@ -27,5 +27,6 @@ def test_calls_are_answered_and_told_apart_and_workers_start_without_a_pool_too(
         "warm": True,
         "hangs": "TimeoutError",
         "raises": "EOFError",
+        "told to leave at once": [-15] * 5,
     }
     assert found["cold"] == {"ready": True, "exitcode": 3, "log": "ran ['x']\n"}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from eflib.agent.exits import Exit, observed
+from eflib.agent.exits import LONGEST_FILE, Exit, observed
 
 WORKER = {"worker": "w", "job": "j", "generation": 2, "rank": 1, "log_dir": "/logs"}
 
@@ -81,3 +81,29 @@ def test_a_good_end_has_no_error_and_a_worker_without_log_none():
     message = Exit(7, 0).as_message({"worker": "w", "job": "j"}, "n0")
 
     assert (message["error"], message["log"]) == (None, None)
+
+
+def test_a_huge_exception_is_told_cut(error_file):
+    extra = {"py_callstack": "frames " * 2_000_000, "timestamp": "1"}
+    message = "E: " + "x" * 20_000_000
+    error_file.write_text(json.dumps({"message": {"message": message, "extraInfo": extra}}))
+
+    end = observed(7, 1, str(error_file))
+
+    assert end.message.startswith("E: xxx")
+    assert len(end.message) + len(end.traceback) < 40_000
+
+
+def test_an_error_file_beyond_reading_is_named_by_its_size(error_file):
+    with error_file.open("wb") as file:
+        file.truncate(LONGEST_FILE + 1)
+
+    end = observed(7, 1, str(error_file))
+
+    assert end.message == "its error file had 67,108,865 bytes; see the log"
+
+
+def test_a_deep_error_file_does_no_harm(error_file):
+    error_file.write_text("[" * 100_000)
+
+    assert observed(7, 1, str(error_file)).message == "exited with code 1"
