@@ -33,6 +33,7 @@ from eflib.scheduling.jobs import JobState, JobView
 from eflib.scheduling.scaling import ScalingCurve
 from eflib.scheduling.scheduler import Scheduler
 from eflib.scheduling.settings import SchedulerSettings
+from eflib.scheduling.state import SchedulerState
 
 __all__ = [
     "Admitted",
@@ -60,6 +61,7 @@ __all__ = [
     "ScalingCurve",
     "Scheduler",
     "SchedulerSettings",
+    "SchedulerState",
     "SizePinned",
     "TimePassed",
 ]

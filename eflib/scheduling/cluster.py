@@ -6,6 +6,12 @@ from eflib.errors import UsageError
 from eflib.scheduling.buddy import positions
 from eflib.scheduling.events import Gpu
 
+REMEMBERED = 1000
+"""Lost nodes whose positions are kept for them; with more the one that was lost first is forgotten.
+
+Names that are new each time (pods, spot instances) would fill memory and snapshots for ever.
+"""
+
 
 class Cluster:
     """Nodes side by side on one line of positions.
@@ -55,20 +61,52 @@ class Cluster:
             while self.available & (want << first):
                 first += step
         self._first[node] = first
-        self._sizes[node] = num_gpus
-        self.available |= want << first
-        for index in range(num_gpus):
-            self._gpus[first + index] = Gpu(node, index)
+        self._add(node, first, num_gpus)
 
     def lose(self, node: str) -> int:
         """Remove a node; return the positions that went with it (0 if it was not there)."""
         if node not in self._sizes:
             return 0
-        gone = ((1 << self._sizes.pop(node)) - 1) << self._first[node]
+        first = self._first.pop(node)
+        self._first[node] = first  # last in the order of being lost
+        gone = ((1 << self._sizes.pop(node)) - 1) << first
         self.available &= ~gone
         for position in positions(gone):
             del self._gpus[position]
+        lost = [name for name in self._first if name not in self._sizes]
+        for name in lost[: max(len(lost) - REMEMBERED, 0)]:
+            del self._first[name]
         return gone
+
+    def known(self) -> list[tuple[str, int, int]]:
+        """Return ``(name, first position, GPUs)`` of each node, then of lost ones, with 0 GPUs."""
+        there = [(node, self._first[node], size) for node, size in self._sizes.items()]
+        return there + [(n, first, 0) for n, first in self._first.items() if n not in self._sizes]
+
+    def restore(self, node: str, first: int, num_gpus: int) -> None:
+        """Take in a node at its position, or remember the position of one that is lost.
+
+        Args:
+            node: Its name.
+            first: Its first position.
+            num_gpus: Its size; 0 if it is lost.
+
+        Raises:
+            UsageError: The positions are out of range or another node's.
+        """
+        positions_of = (1 << max(num_gpus, 0)) - 1 << max(first, 0)
+        if num_gpus < 0 or first < 0 or self.available & positions_of:
+            raise UsageError(f"node {node!r} cannot be at position {first} with {num_gpus} GPUs")
+        self._first[node] = first
+        if num_gpus:
+            self._add(node, first, num_gpus)
+
+    def _add(self, node: str, first: int, num_gpus: int) -> None:
+        """Note a node's GPUs."""
+        self._sizes[node] = num_gpus
+        self.available |= (1 << num_gpus) - 1 << first
+        for index in range(num_gpus):
+            self._gpus[first + index] = Gpu(node, index)
 
     def node_masks(self) -> tuple[int, ...]:
         """Return the positions of each node."""

@@ -14,6 +14,7 @@ from eflib.scheduling.commands import Admitted, Command, ProfilingExpired, Promi
 from eflib.scheduling.jobs import Job, JobView
 from eflib.scheduling.plan import DEADLINE_TOLERANCE, SAME_INSTANT
 from eflib.scheduling.settings import SchedulerSettings
+from eflib.scheduling.state import SchedulerState, book_of, state_of
 
 
 class Scheduler:
@@ -101,6 +102,26 @@ class Scheduler:
             return Admitted(command.job_id, promises.projected_finish(self.book, job))
         return command
 
+    def state(self) -> SchedulerState:
+        """Return all that its next decisions depend on, as plain frozen values."""
+        return state_of(self.book, self._submitted)
+
+    @classmethod
+    def restore(cls, state: SchedulerState, settings: SchedulerSettings | None = None) -> Scheduler:
+        """Return a scheduler that goes on from a state as the one would have that it was read from.
+
+        Args:
+            state: As returned by ``state``.
+            settings: Costs, margins and the rest; the same ones, or it decides by other costs.
+
+        Raises:
+            UsageError: A value of the state is out of range.
+        """
+        scheduler = cls(settings)
+        scheduler.book = book_of(state, scheduler.settings)
+        scheduler._submitted = state.submitted
+        return scheduler
+
     def next_wakeup(self, now: float) -> float | None:
         """Return when ``TimePassed`` is due if nothing else happens; None if never.
 
@@ -138,12 +159,16 @@ class Scheduler:
         """Take in what the event says."""
         if isinstance(event, ev.JobSubmitted):
             self._submit(event.request, commands, refused)
-            return
-        if not isinstance(event, ev.TimePassed | ev.JobEnded):
+        elif isinstance(event, ev.JobProgressed):
+            if updates.progressed(self.book, event.job_id, event.steps_done):
+                self._dirty = self.book.surprised = True
+        elif not isinstance(event, ev.TimePassed | ev.JobEnded):
             self._dirty = self.book.surprised = True
+            self._surprise(event, commands)
+
+    def _surprise(self, event: ev.Event, commands: list[Command]) -> None:
+        """Take in what no plan foresees."""
         match event:
-            case ev.JobProgressed(job_id, steps_done):
-                updates.progressed(self.book, job_id, steps_done)
             case ev.CurveMeasured(job_id, curve):
                 updates.measured(self.book, job_id, curve)
             case ev.NodeJoined(node, num_gpus):

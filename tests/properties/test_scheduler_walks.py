@@ -144,6 +144,23 @@ def test_no_sequence_of_events_breaks_an_invariant(seed):
     Walk(seed).run(50)
 
 
+class Reporting(Walk):
+    """Every job reports after every event, about as the plan expects it."""
+
+    def handle(self, event: Event) -> tuple:
+        commands = super().handle(event)
+        for job_id in self.scheduler.jobs():
+            view = self.scheduler.view(job_id, self.now)
+            steps = view.steps_done * self.random.uniform(0.995, 1.005)
+            super().handle(JobProgressed(job_id, max(0.0, steps)))
+        return commands
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_reports_that_are_about_as_planned_break_no_invariant(seed):
+    Reporting(3000 + seed).run(30)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_journal_replayed_gives_the_same_commands(seed):
     walk = Walk(1000 + seed)
