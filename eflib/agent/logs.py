@@ -19,16 +19,17 @@ class OneAppendedLog(LogsSpecs):
     """
 
     def __init__(self, log: str, error_file: str) -> None:
-        super().__init__(log_dir=str(Path(log).parent))
+        self._folder = Path(log).parent
+        super().__init__(log_dir=str(self._folder))
         self._error_file = error_file
 
     @property
     def root_log_dir(self) -> str:
         """The folder of the log."""
-        return str(self._root_log_dir)
+        return str(self._folder)
 
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
         """Make the folder, and return where the one worker's streams go."""
-        Path(self.root_log_dir).mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         envs[0]["TORCHELASTIC_ERROR_FILE"] = self._error_file
         return LogsDest(stdouts={0: ""}, stderrs={0: ""}, error_files={0: self._error_file})

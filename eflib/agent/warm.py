@@ -14,10 +14,15 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eflib.agent import lineage
 from eflib.store import atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AGENT = "EFLIB_POOL_AGENT"
 """The agent's pid, in the pool's environment: says to this module where it is."""
@@ -40,22 +45,29 @@ MODULES = (
     "torch.nn.parallel",
     "torch.optim",
     "torch.utils.data",
-    "torch._dynamo",
 )
-"""The first optimizer that a script makes imports torch._dynamo, which takes as long as torch."""
 
 
 def load() -> None:
     """Import what workers need; a worker that needs what is missing will say so itself."""
-    for name in MODULES:
+    steps: list[Callable[[], object]] = [partial(importlib.import_module, one) for one in MODULES]
+    for step in [*steps, _make_optimizer, _find_trainer]:
         try:
-            importlib.import_module(name)
+            step()
         except Exception:  # noqa: BLE001 - a broken optional part must not end the pool
             traceback.print_exc()
-    try:
-        _ = importlib.import_module("eflib").ElasticTrainer  # what scripts import, with all behind
-    except Exception:  # noqa: BLE001 - as above
-        traceback.print_exc()
+
+
+def _make_optimizer() -> None:
+    """Make an optimizer: the first one of a process imports modules for as long as torch takes."""
+    torch = importlib.import_module("torch")
+    torch.optim.SGD([torch.zeros(1)], lr=0.0)
+
+
+def _find_trainer() -> object:
+    """Load what scripts import, and all behind it."""
+    trainer: object = importlib.import_module("eflib").ElasticTrainer
+    return trainer
 
 
 def settle(agent: int, mark: Path) -> None:

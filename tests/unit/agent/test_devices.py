@@ -72,7 +72,7 @@ def test_on_a_loopback_address_only_this_machine_reaches_it():
 
     listening = [
         connection.laddr.ip
-        for connection in psutil.Process().net_connections("tcp")
+        for connection in psutil.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == served.port
     ]
     assert listening == ["127.0.0.1"]

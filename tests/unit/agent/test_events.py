@@ -4,7 +4,7 @@ import json
 import logging
 
 import pytest
-from torch.distributed.elastic.events import handlers
+from torch.distributed.elastic import events as torch_events
 
 from eflib.agent import events
 from eflib.agent.exits import Exit
@@ -24,7 +24,7 @@ class Kept(logging.Handler):
 @pytest.fixture
 def kept(monkeypatch):
     handler = Kept()
-    monkeypatch.setitem(handlers._log_handlers, "kept", handler)
+    monkeypatch.setattr(torch_events, "get_logging_handler", lambda _: handler)
     monkeypatch.setenv("PET_EVENT_LOG_HANDLER", "kept")
     yield handler.events
     logging.getLogger("torchelastic-events-kept").removeHandler(handler)

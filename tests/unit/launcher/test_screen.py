@@ -96,5 +96,5 @@ def test_no_lines_write_nothing(plain):
 
 
 def test_what_we_say_is_not_markup_and_is_not_wrapped(plain):
-    plain.say("[bold]" + "word " * 50)
-    assert plain._err.getvalue() == "[bold]" + "word " * 50 + "\n"
+    plain.say("[bold]" + "word " * 50 + "end")
+    assert plain._err.getvalue() == "[bold]" + "word " * 50 + "end\n"

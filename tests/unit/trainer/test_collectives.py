@@ -88,7 +88,7 @@ def raised(action):
 
 def in_torch_s_package(error):
     """Raise an error from a frame that stands in torch.distributed, as FSDP2's waits do."""
-    scope = {"__name__": "torch.distributed.fsdp._a_module", "error": error}
+    scope = {"__name__": "torch.distributed.fsdp.a_module", "error": error}
     return raised(lambda: exec("raise error", scope))
 
 

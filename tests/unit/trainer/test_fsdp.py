@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fsdp")
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("forkserver")  # torch is loaded once for all
-    context.set_forkserver_preload(["torch._dynamo", "tests.unit.trainer.fsdp_cases"])
+    context.set_forkserver_preload(["tests.unit.trainer.fsdp_cases"])
     ranks = [
         context.Process(target=fsdp_cases.run_rank, args=(worker, store.port, str(folder)))
         for worker in range(NUM_WORKERS)
