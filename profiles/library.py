@@ -55,6 +55,11 @@ def find(model: str, device: str, global_batch_size: int) -> Profile:
 def load(model: str, device: str, global_batch_size: int) -> ScalingCurve:
     """Return the scaling curve that ships for a model, a device and a global batch size.
 
+    Args:
+        model: Name of a model, as in ``efctl profiles``.
+        device: Name of a device, such as ``a100``.
+        global_batch_size: Samples of a step, over all workers.
+
     Raises:
         UsageError: There is none; see :func:`find`.
 

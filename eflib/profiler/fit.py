@@ -236,7 +236,13 @@ def fit(observed: Mapping[int, Observation], host: Host | None = None) -> Fit:
 def guesses(
     observed: Mapping[int, Observation], counts: Iterable[int], host: Host | None = None
 ) -> dict[int, Guess]:
-    """Return guesses at those of ``counts`` that were not measured, ascending."""
+    """Return guesses at those of ``counts`` that were not measured, ascending.
+
+    Args:
+        observed: What was measured, by number of workers.
+        counts: Numbers of workers that are asked for.
+        host: What the workers of a node share; None where they share no cores.
+    """
     missing = sorted(set(counts) - set(observed))
     if not missing or not observed:
         return {}

@@ -17,7 +17,13 @@ PATIENCE = 3
 
 
 def drift(points: dict[int, float], world_size: int, steps_per_s: float) -> float | None:
-    """Return by what factor live steps are faster than the curve; None where it has no point."""
+    """Return by what factor live steps are faster than the curve; None where it has no point.
+
+    Args:
+        points: The curve: steps per second by number of workers.
+        world_size: The number of workers that was seen.
+        steps_per_s: Their speed.
+    """
     known = points.get(world_size)
     return steps_per_s / known if known else None
 
@@ -33,6 +39,11 @@ def corrected(points: dict[int, float], world_size: int, steps_per_s: float) -> 
     What is measured at one size says something of the machine, so the other points are scaled by
     the same factor, until steps at their sizes tell better.
 
+    Args:
+        points: The curve: steps per second by number of workers.
+        world_size: The number of workers that was seen.
+        steps_per_s: Their speed.
+
     Examples:
         >>> corrected({1: 10.0, 2: 18.0}, 2, 9.0)
         {1: 5.0, 2: 9.0}
@@ -46,7 +57,13 @@ def corrected(points: dict[int, float], world_size: int, steps_per_s: float) -> 
 def refined(
     observed: Mapping[int, Observation], world_size: int, steps_per_s: float
 ) -> dict[int, Observation]:
-    """Return what is known once live steps were seen; see ``corrected``."""
+    """Return what is known once live steps were seen; see ``corrected``.
+
+    Args:
+        observed: What was known, by number of workers.
+        world_size: The number of workers that was seen.
+        steps_per_s: Their speed.
+    """
     points = {size: one.steps_per_s for size, one in observed.items()}
     return {
         size: replace(observed.get(size, Observation(rate)), steps_per_s=rate)

@@ -63,7 +63,14 @@ def backfill(
 def soonest_backfill(
     job: Job, occupancy: Occupancy, *, now: float, settings: SchedulerSettings
 ) -> float:
-    """Return a finish in seconds that ``backfill`` can reach; infinite if none is found."""
+    """Return a finish in seconds that ``backfill`` can reach; infinite if none is found.
+
+    Args:
+        job: The job.
+        occupancy: What is free when, without the job itself.
+        now: Scheduler time in seconds.
+        settings: Costs and margins.
+    """
     if not job.exponents:
         return math.inf
     timeline = occupancy.timeline(math.inf, job.exponents[-1])

@@ -60,7 +60,13 @@ def capped(runs: list[Run], cap: int) -> list[Run]:
 
 
 def row_of(job: Job, runs: list[Run], levels: list[int]) -> Row:
-    """Return the counts held over the runs, equal neighbours joined."""
+    """Return the counts held over the runs, equal neighbours joined.
+
+    Args:
+        job: Whose levels they are.
+        runs: What is free.
+        levels: Level held in each run; -1 for none.
+    """
     row: Row = []
     for (start, end, _), level in zip(runs, levels, strict=False):
         if level < 0:

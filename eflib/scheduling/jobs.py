@@ -161,7 +161,13 @@ class Job:
         self.synced_at = max(now, self.synced_at)
 
     def hold(self, mask: int, *, now: float, settings: SchedulerSettings) -> bool:
-        """Take another set of GPUs, starting the pause that this costs; False if it is the same."""
+        """Take another set of GPUs, starting the pause that this costs; False if it is the same.
+
+        Args:
+            mask: Positions; 0 for none.
+            now: Scheduler time in seconds.
+            settings: For the costs.
+        """
         if mask == self.mask:
             return False
         if mask:

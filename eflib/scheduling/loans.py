@@ -13,7 +13,14 @@ from eflib.scheduling.plan import Plan
 def lend(book: Book, job_id: str, max_gpus: int, seconds: float, commands: list[Command]) -> None:
     """Lend a power of two of at most ``max_gpus`` GPUs, so that no promise breaks.
 
-    The largest for which everybody who runs keeps some of its GPUs; if there is none, the largest.
+    The largest for which every running job keeps some of its GPUs; if there is none, the largest.
+
+    Args:
+        book: The state.
+        job_id: Name of the run.
+        max_gpus: At most so many.
+        seconds: For so long.
+        commands: Gets ``ProfilingGranted`` or ``ProfilingDenied``.
     """
     if job_id in book.loans:
         commands.append(ProfilingDenied(job_id, "it is being profiled already"))

@@ -129,7 +129,13 @@ class Occupancy:
         return math.inf
 
     def swap_head(self, own: Row, mask: int, until: float) -> None:
-        """Take ``mask`` from the present to ``until``, giving back what a row held till then."""
+        """Take ``mask`` from the present to ``until``, giving back what a row held till then.
+
+        Args:
+            own: The row, which is taken out so far.
+            mask: Positions, all free or the row's own in this time.
+            until: Scheduler time in seconds; may be infinite.
+        """
         last = len(self.times) if until == math.inf else self.split(until)
         for start, end, held, _ in own:
             if start >= until - SAME_INSTANT:

@@ -13,7 +13,14 @@ from eflib.scheduling.plan import work_to_plan
 
 
 def pin(book: Book, job_id: str, num_gpus: int | None, commands: list[Command]) -> None:
-    """Begin, change or end an override; what cannot be had is refused and nothing changes."""
+    """Begin, change or end an override; what cannot be had is refused and nothing changes.
+
+    Args:
+        book: The state.
+        job_id: The job.
+        num_gpus: The size to hold; None ends the override.
+        commands: Gets ``PinRefused`` if it cannot be had.
+    """
     job = book.jobs.get(job_id)
     if job is None:
         commands.append(PinRefused(job_id, "there is no such job"))

@@ -1,10 +1,11 @@
 """Which GPUs: rows of counts become rows of blocks, in one dry run over the future.
 
-Jobs whose count stays keep their block. Who shrinks now stays inside its own, and who comes goes
-where nobody is, if there is room. The other changed give up theirs and are placed in falling size:
-in or around their own old block, else in the smallest free buddy that holds them, else on the
-aligned block that is cheapest to clear. The evicted are smaller than the one that evicts, so that
-ends. With moves, any counts fit for which ``capacity_by_exponent`` has room.
+A job whose count stays the same keeps its block. A job that shrinks now keeps a part of its block,
+and a new job gets GPUs that nobody uses, if there are enough. All other jobs whose count changes
+give up their blocks and are placed again, the largest first: in or around the old block, else in
+the smallest free block that is large enough, else on the aligned block that is cheapest to clear.
+The jobs that are evicted there are smaller than the one that evicts them, so this comes to an end.
+With moves, any counts fit for which ``capacity_by_exponent`` has room.
 """
 
 from __future__ import annotations
@@ -108,13 +109,20 @@ class _Layout:
         self.used = 0
 
     def enter(self, placing: PlacedJob, mask: int, count: int, time: float) -> None:
-        """Let a placing move in."""
+        """Give a job a block.
+
+        Args:
+            placing: The job.
+            mask: The block's positions.
+            count: How many GPUs it asks for.
+            time: From when on, in seconds.
+        """
         placing.mask, placing.since, placing.count = mask, time, count
         self.held[placing.job.job_id] = placing
         self.used |= mask
 
     def leave(self, placing: PlacedJob, time: float) -> None:
-        """Let a placing move out, and note its stay."""
+        """Take a job's block from it, and note how long it held it."""
         del self.held[placing.job.job_id]
         self.used &= ~placing.mask
         _close(placing, time)
@@ -255,7 +263,13 @@ def _near(mask: int, exponent: int, free: int) -> int:
 
 
 def cheapest_to_clear(exponent: int, available: int, held: dict[str, PlacedJob]) -> int:
-    """Return the aligned block whose smaller placings cost least to move; 0 if there is none."""
+    """Return the aligned block whose jobs cost least to move; 0 if no block can be cleared.
+
+    Args:
+        exponent: Log2 of the block's size.
+        available: Positions that there are.
+        held: Who holds what; only jobs that are smaller than the block can be moved.
+    """
     size = 1 << exponent
     width = available.bit_length()
     weights: dict[int, float] = {}

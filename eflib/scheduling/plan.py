@@ -77,7 +77,13 @@ def walk(job: Job, row: Row, *, left: float, now: float, settings: SchedulerSett
 
 
 def trim(row: Row, *, now: float, end: float) -> Row:
-    """Return the part of a row from ``now`` on that ends at ``end``, joining equal neighbours."""
+    """Return the part of a row from ``now`` on that ends at ``end``, joining equal neighbours.
+
+    Args:
+        row: The row.
+        now: Scheduler time in seconds.
+        end: Scheduler time in seconds; may be infinite.
+    """
     kept: Row = []
     for start, until, mask, count in row:
         begin = start if start > now else now

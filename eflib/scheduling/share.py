@@ -82,7 +82,14 @@ def fill(job: Job, timeline: Timeline, need: Need, settings: SchedulerSettings) 
 
 
 def soonest(job: Job, timeline: Timeline, *, left: float, settings: SchedulerSettings) -> float:
-    """Return the earliest finish, in seconds, that any cap reaches; infinite if none does."""
+    """Return the earliest finish, in seconds, that any cap reaches; infinite if none does.
+
+    Args:
+        job: The job as it is at the timeline's start.
+        timeline: What is free.
+        left: Steps to do, margin included.
+        settings: For the costs.
+    """
     if not job.rates:
         return math.inf
     horizon = timeline.last_border + _longest(job, left, settings)
@@ -106,6 +113,13 @@ def under_cap(
 
     Following what is free as it comes is tried first; where its changes cost too much, the best
     path is sought.
+
+    Args:
+        job: The job as it is at the start of the first run.
+        runs: What is free.
+        cap: The highest level to hold.
+        need: Steps to do, with all reserves.
+        settings: For the costs.
     """
     now, horizon = runs[0][0], runs[-1][1]
     below = capped(runs, cap)

@@ -13,7 +13,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from eflib.scheduling.buddy import best_fit, enclosing, free_starts, is_block
-from eflib.scheduling.jobs import Job, Tier
+from eflib.scheduling.gain import Gains
+from eflib.scheduling.jobs import Job
 from eflib.scheduling.occupancy import Occupancy
 from eflib.scheduling.plan import (
     DEADLINE_TOLERANCE,
@@ -23,8 +24,6 @@ from eflib.scheduling.plan import (
     Segment,
     head_of,
     trim,
-    walk,
-    work_to_plan,
 )
 from eflib.scheduling.settings import SchedulerSettings
 
@@ -41,7 +40,7 @@ class SpareGpus:
     def __init__(self, occupancy: Occupancy, now: float, settings: SchedulerSettings) -> None:
         self._occupancy = occupancy
         self._now = now
-        self._settings = settings
+        self._gains = Gains(now, settings)
         self._seen, self._most = -1, -1  # log2 of the largest block that is free now
 
     def spread(self, promised: Sequence[Job], yielding: Sequence[Job]) -> None:
@@ -117,8 +116,8 @@ class SpareGpus:
         """Put a block at the head of a job's row for as long as it is free."""
         until = self._free_until(job, mask)
         if until > self._now + SAME_INSTANT:
-            planned = self._walked(job, self._with_head(job, mask, until))
-            if self._not_worse(job, planned):
+            planned = self._gains.walked(job, self._with_head(job, mask, until))
+            if self._gains.not_worse(job, planned):
                 self._take(job, planned, mask, until)
 
     def _grow(self, job: Job) -> bool:
@@ -134,8 +133,8 @@ class SpareGpus:
             until = self._free_until(job, mask)
             if until <= self._now + SAME_INSTANT:
                 continue
-            planned = self._walked(job, self._with_head(job, mask, until))
-            if self._worth(job, planned, exponent):
+            planned = self._gains.walked(job, self._with_head(job, mask, until))
+            if self._gains.is_worth(job, planned, exponent):
                 self._take(job, planned, mask, until)
                 return True
         return False
@@ -152,19 +151,6 @@ class SpareGpus:
         if is_block(held):  # a larger block with some of it has all of it
             return enclosing(held, exponent) & ~(free | held) == 0
         return bool(held) and bool(free_starts(free | held, exponent)[exponent])
-
-    def _could_pay(self, job: Job, exponent: int) -> bool:
-        """True unless the gain would be too small even if the GPUs stayed to the end."""
-        settings = self._settings
-        if job.finish == math.inf:
-            return True
-        # The best case: the GPUs stay to the end and one pause is paid. If even that gains too
-        # little, nothing can.
-        cost = settings.rescale_cost if job.mask else settings.cost_of_start
-        if job.mask.bit_count() == 1 << exponent:
-            cost = 0.0
-        soonest = self._now + cost + work_to_plan(job, settings) / job.rate(1 << exponent)
-        return soonest < job.finish - settings.hysteresis * settings.rescale_cost - SAME_INSTANT
 
     def _candidates(self, job: Job, exponent: int) -> Iterator[int]:
         """Yield blocks to try: around what the job holds, then the longest free, then any."""
@@ -194,40 +180,6 @@ class SpareGpus:
         head = Segment(self._now, until, mask, mask.bit_count())
         return [head, *trim(job.row, now=until, end=math.inf)]
 
-    def _walked(self, job: Job, row: Row) -> Planned:
-        left = work_to_plan(job, self._settings)
-        finish = walk(job, row, left=left, now=self._now, settings=self._settings)
-        return Planned(trim(row, now=self._now, end=finish), finish)
-
-    def _not_worse(self, job: Job, planned: Planned) -> bool:
-        if planned.finish == math.inf:
-            return job.finish == math.inf
-        return planned.finish <= max(job.finish, self._now) + DEADLINE_TOLERANCE
-
-    def _worth(self, job: Job, planned: Planned, exponent: int) -> bool:
-        """True if the gain is larger than the pauses it costs, several times."""
-        threshold = self._settings.hysteresis * self._settings.rescale_cost
-        if planned.finish < math.inf:
-            return planned.finish < job.finish - threshold - SAME_INSTANT
-        # A row that ends must go on to end; only one that leads nowhere may be held against another
-        # that leads nowhere, by the work that it does.
-        if job.finish < math.inf or job.tier(self._now) is Tier.PROMISED:
-            return False
-        before = self._work(job, job.row)
-        gain = self._work(job, planned.row) - before
-        return gain > (threshold + SAME_INSTANT) * job.rate(1 << exponent)
-
-    def _work(self, job: Job, row: Row) -> float:
-        """Return the steps a row does that does not reach the end."""
-        done, held, ready = 0.0, job.mask, job.ready_at
-        for start, end, mask, count in row:
-            begin = max(start, self._now)
-            if mask != held:
-                ready = begin + self._settings.rescale_cost
-                held = mask
-            done += job.rate(count) * max(min(end, 1e15) - max(begin, ready), 0.0)
-        return done
-
     def _take(self, job: Job, planned: Planned, mask: int, until: float) -> None:
         """Give the job its new row; what it no longer needs later stays reserved for now."""
         self._occupancy.swap_head(job.row, mask, min(until, planned.finish))
@@ -243,17 +195,12 @@ class SpareGpus:
 
     def _push(self, queue: list[tuple[tuple[float, ...], int, Job]], job: Job) -> None:
         exponent = self._next_exponent(job)
-        if exponent is not None and job.left > 0 and self._could_pay(job, exponent):
-            heapq.heappush(queue, (self._price(job, exponent), job.order, job))
-
-    def _price(self, job: Job, exponent: int) -> tuple[float, ...]:
-        """Return the growth of total GPU-time per added GPU; a start comes before any growth."""
-        count = self._held_next(job).bit_count()
-        more = 1 << exponent
-        if count == 0:
-            # GPU-time that is not spent yet grows by what is needed anyway: starts first, the
-            # shortest before others.
-            return (0.0, job.left / job.rate(more))
-        before = count * job.left / job.rate(count)
-        after = more * job.left / job.rate(more)
-        return (1.0, (after - before) / (more - count))
+        if exponent is not None and job.left > 0 and self._gains.could_pay(job, exponent):
+            heapq.heappush(
+                queue,
+                (
+                    self._gains.price(job, self._held_next(job).bit_count(), exponent),
+                    job.order,
+                    job,
+                ),
+            )

@@ -135,7 +135,13 @@ class Timeline:
         self._fits = np.concatenate([self._fits, np.zeros_like(self._fits)])
 
     def reserve(self, start: float, end: float, count: int) -> None:
-        """Take ``count`` GPUs out of the free ones from ``start`` to ``end``."""
+        """Take GPUs out of the free ones.
+
+        Args:
+            start: From when, in seconds.
+            end: Until when, in seconds; may be infinite.
+            count: How many, a power of two.
+        """
         first = self.split(start)
         last = self._num if end == math.inf else self.split(end)
         exponent = count.bit_length() - 1
@@ -145,7 +151,13 @@ class Timeline:
         self._refit(first, last)
 
     def release(self, start: float, end: float, count: int) -> None:
-        """Give back what ``reserve`` took out with the same arguments."""
+        """Give back what ``reserve`` took out with the same arguments.
+
+        Args:
+            start: From when, in seconds.
+            end: Until when, in seconds; finite.
+            count: How many, a power of two.
+        """
         first, last = self.split(start), self.split(end)
         exponent = count.bit_length() - 1
         for index, level in enumerate(self._exponents):

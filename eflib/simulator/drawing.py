@@ -99,7 +99,14 @@ def bar_look(number: int) -> dict[str, Any]:
 
 
 def add_boxes(axes: Axes, boxes: Sequence[Box], colour: str, hatch: str) -> None:
-    """Add rectangles of one look at once; thousands one by one would take minutes."""
+    """Add rectangles of one look at once; thousands one by one would take minutes.
+
+    Args:
+        axes: Where to draw.
+        boxes: The corners of each rectangle.
+        colour: How to fill them.
+        hatch: matplotlib's hatching; empty for none.
+    """
     width = 0.4 if len(boxes) < MANY_BOXES else 0.1
     collections = _matplotlib().collections
     axes.add_collection(
@@ -110,7 +117,13 @@ def add_boxes(axes: Axes, boxes: Sequence[Box], colour: str, hatch: str) -> None
 
 
 def patch(label: str, colour: str, hatch: str = "") -> Patch:
-    """Return a legend's entry for rectangles of one look."""
+    """Return a legend's entry for rectangles of one look.
+
+    Args:
+        label: What it says.
+        colour: How they are filled.
+        hatch: matplotlib's hatching; empty for none.
+    """
     made: Patch = _matplotlib().patches.Patch(
         facecolor=colour, edgecolor="white" if hatch else colour, hatch=hatch, label=label
     )
@@ -118,7 +131,13 @@ def patch(label: str, colour: str, hatch: str = "") -> Patch:
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
-    """Explain the lines of axes above all panels, in as many columns as fit the figure."""
+    """Explain the lines of axes above all panels, in as many columns as fit the figure.
+
+    Args:
+        figure: What to draw on.
+        axes: Whose lines are explained.
+        columns: At most so many.
+    """
     handles, labels = axes.get_legend_handles_labels()
     for number in range(min(columns, max(1, len(labels))), 0, -1):
         legend = figure.legend(

@@ -117,7 +117,16 @@ class Result:
         outcomes: tuple[JobOutcome, ...],
         changes: Iterable[Change],
     ) -> Result:
-        """Sum up a run."""
+        """Sum up a run.
+
+        Args:
+            trace: What was replayed.
+            cluster: On what.
+            policy: By which policy.
+            rescale_cost: Seconds without progress after each change of a job's GPUs.
+            outcomes: What became of each job.
+            changes: Who held which GPUs from when on, in any order.
+        """
         ordered = tuple(sorted(changes, key=lambda change: change.time))
         hard = [o for o in outcomes if o.request.deadline is not None]
         effort = [

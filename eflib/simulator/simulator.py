@@ -92,7 +92,11 @@ class _Run:
         return tuple(self._outcomes[job.job_id] for job in self._trace.jobs)
 
     def replay(self) -> None:
-        """Go from instant to instant until nothing is left to happen."""
+        """Go from instant to instant until nothing is left to happen.
+
+        Raises:
+            PolicyError: The policy asks for the same instant again and again.
+        """
         waiting = list(reversed(self._trace.jobs))
         wakeup: float | None = None
         stalled = 0

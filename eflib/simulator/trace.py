@@ -101,6 +101,11 @@ def read_trace(file: Path) -> Trace:
 def check_curves(trace: Trace, curves: Curves, file: Path | None = None) -> None:
     """Refuse a trace with a job whose scaling curve is not known.
 
+    Args:
+        trace: The jobs.
+        curves: By model and global batch size.
+        file: Where the trace was read from, for the message.
+
     Raises:
         UsageError: Names the first such job and what is known of its model.
     """
