@@ -50,7 +50,10 @@ def main() -> None:
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train and save in each way; return medians."""
     trainer = make_trainer(folder / "ours", options)
-    writer, state = trainer._writer, trainer._state  # what ElasticTrainer itself calls
+    writer, state = (
+        trainer._parts.checkpoints._writer,
+        trainer._parts.state,
+    )  # what ElasticTrainer itself calls
     steps = iter(trainer)
     train(trainer, steps, 3)
     held, written, beside, alone = [], [], [], []

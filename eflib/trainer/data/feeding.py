@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eflib.trainer import checks
+from eflib.trainer.data import datasets
 from eflib.trainer.data.loader import BlockLoader
 from eflib.trainer.data.position import DataPlan
 from eflib.trainer.data.stream import Source, StreamLoader
@@ -12,12 +12,13 @@ from eflib.trainer.data.stream import Source, StreamLoader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eflib.trainer.data.feed import Cut, Feed
+    from eflib.trainer.data.feed import Feed
+    from eflib.trainer.data.split import BatchSplit
 
 
 def make_feed(  # noqa: PLR0913 - what a script says of its data
     dataset: Any,  # noqa: ANN401 - a user's class
-    cut: Cut,
+    split: BatchSplit,
     *,
     global_batch_size: int,
     seed: int,
@@ -31,7 +32,7 @@ def make_feed(  # noqa: PLR0913 - what a script says of its data
 
     Args:
         dataset: Map-style or iterable.
-        cut: How shares are cut.
+        split: How shares are split into micro-batches.
         global_batch_size: Samples of a step over all ranks.
         seed: Of the order, and of what the data set draws.
         epoch_end: What happens at the end of an epoch.
@@ -43,8 +44,9 @@ def make_feed(  # noqa: PLR0913 - what a script says of its data
     Raises:
         UsageError: The data set is neither, or a setting cannot be.
     """
-    is_stream = checks.is_stream(dataset)
-    size = checks.dataset_length(dataset) if is_stream else checks.dataset_size(dataset)
+    datasets.check_kind(dataset)
+    is_stream = datasets.is_stream(dataset)
+    size = datasets.dataset_length(dataset) if is_stream else datasets.dataset_size(dataset)
     # Where the length is unknown, the plan checks the settings alone.
     known = max(1, global_batch_size) if size is None else size
     end = None if is_endless else max_epochs
@@ -52,9 +54,9 @@ def make_feed(  # noqa: PLR0913 - what a script says of its data
     feed: Feed
     if is_stream:
         source = Source(dataset, global_batch_size, seed, epoch_end, end)
-        feed = StreamLoader(source, cut, collate_fn=collate_fn, num_workers=num_workers)
+        feed = StreamLoader(source, split, collate_fn=collate_fn, num_workers=num_workers)
     else:
-        feed = BlockLoader(dataset, plan, cut, collate_fn=collate_fn, num_workers=num_workers)
+        feed = BlockLoader(dataset, plan, split, collate_fn=collate_fn, num_workers=num_workers)
     feed.num_samples = size
     feed.num_steps = plan.steps_in(max_epochs) if max_epochs and size is not None else None
     return feed

@@ -37,7 +37,7 @@ def _is_connection(number: int) -> bool:
         view.detach()
 
 
-class Shed:
+class CloseInheritedSockets:
     """Runs first in a DataLoader's process: closes what it inherited beyond what it may keep.
 
     Args:

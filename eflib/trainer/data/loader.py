@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset
 
-from eflib.trainer.data.feed import Cut, Feed
+from eflib.trainer.data.feed import Feed
 from eflib.trainer.data.position import Block
 from eflib.trainer.data.randomness import seed_block, seed_forward
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from eflib.trainer.data.position import DataPlan
+    from eflib.trainer.data.split import BatchSplit
 
 
 class BlockLoader(Feed):
@@ -27,7 +28,7 @@ class BlockLoader(Feed):
     Args:
         dataset: Map-style data set.
         plan: Which samples a step uses.
-        cut: How shares are cut.
+        split: How shares are split into micro-batches.
         collate_fn: Makes a batch of a list of samples; None for torch's default.
         num_workers: DataLoader processes; 0 fetches in this process.
     """
@@ -38,12 +39,12 @@ class BlockLoader(Feed):
         self,
         dataset: Any,  # noqa: ANN401 - a user's class: __getitem__ and __len__ are all we use
         plan: DataPlan,
-        cut: Cut,
+        split: BatchSplit,
         *,
         collate_fn: Callable[[list[Any]], Any] | None,
         num_workers: int,
     ) -> None:
-        super().__init__(cut, collate_fn)
+        super().__init__(split, collate_fn)
         self._dataset = dataset
         self._plan = plan
         self._num_workers = num_workers
@@ -61,12 +62,12 @@ class BlockLoader(Feed):
         plan: DataPlan | None = None,
     ) -> None:
         """Go on at ``step``, maybe along another plan of the same data set."""
-        way = (plan or self._plan, step, last_step, rank, world_size, self.max_size)
+        way = (plan or self._plan, step, last_step, rank, world_size, self.split.size.limit)
         if way == self._way:  # nothing was asked for since: what is under way is right
             return
         self._plan = plan or self._plan
         self._way = way
-        self.cut.place = (rank, world_size)
+        self.place = (rank, world_size)
         self._held = None
         self._ahead.turn(step, last_step)
 
@@ -137,13 +138,13 @@ class BlockLoader(Feed):
                 batch_sampler=self._ahead,  # type: ignore[arg-type]  # _Seeded takes what it gives
                 num_workers=self._num_workers,
                 collate_fn=_Labelled(self.collate),  # type: ignore[arg-type]
-                worker_init_fn=self._shed(),
+                worker_init_fn=self._on_start(),
             )
         )
 
     def wanted(self, turn: int, step: int) -> Iterator[_Wanted]:
         """Yield this rank's blocks of a step with their indices."""
-        for block in self.blocks(step):
+        for block in self.share(self._plan.batch(step)).blocks:
             yield _Wanted(turn, self._plan.seed, block, self._plan.indices(block).tolist())
 
 

@@ -49,10 +49,12 @@ class MicrobatchSize:
         """Return this rank's vote: a one at its number of halvings."""
         return tuple(float(place == self._tried) for place in range(self.num_places))
 
-    def agree(self, totals: Sequence[float]) -> None:
-        """Take the smallest size that any rank came to."""
+    def agree(self, totals: Sequence[float]) -> bool:
+        """Take the smallest size that any rank came to; return whether this rank's has changed."""
         reached = [place for place, total in enumerate(totals) if total > 0]
-        self._agreed = self._tried = max(reached, default=self._agreed)
+        before, self._agreed = self._tried, max(reached, default=self._agreed)
+        self._tried = self._agreed
+        return self._tried != before
 
     def halve(self, num_samples: int, problem: str) -> None:
         """A forward or backward pass of so many samples did not fit: allow half as many.

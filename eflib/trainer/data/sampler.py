@@ -16,10 +16,11 @@ from torch.utils.data import Sampler
 
 from eflib import env
 from eflib.errors import StateMismatchError, UsageError
-from eflib.trainer import checks
-from eflib.trainer.data.feed import Cut
+from eflib.trainer.data import datasets
 from eflib.trainer.data.loader import BlockLoader
+from eflib.trainer.data.microbatch import MicrobatchSize
 from eflib.trainer.data.position import SHORT, Block, DataPlan, rank_blocks
+from eflib.trainer.data.split import BatchSplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -175,7 +176,7 @@ class ElasticSampler(_Walk, Sampler[Any]):
         world_size: int | None = None,
     ) -> None:
         super().__init__(
-            data if isinstance(data, int) else checks.dataset_size(data),
+            data if isinstance(data, int) else datasets.dataset_size(data),
             global_batch_size,
             seed=seed,
             epoch_end=epoch_end,
@@ -265,9 +266,9 @@ class ElasticLoader(_Walk):
         collate_fn: Callable[[list[Any]], Any] | None = None,
         num_workers: int = 0,
     ) -> None:
-        checks.check_workers(num_workers)
+        datasets.check_workers(num_workers)
         super().__init__(
-            checks.dataset_size(dataset),
+            datasets.dataset_size(dataset),
             global_batch_size,
             seed=seed,
             epoch_end=epoch_end,
@@ -276,8 +277,9 @@ class ElasticLoader(_Walk):
         )
         self.batch_size = 0
         """Samples of the batch at hand over all ranks: each weighs 1 / ``batch_size``."""
+        whole = BatchSplit(MicrobatchSize(None, global_batch_size, least=1))
         self._loader = BlockLoader(
-            dataset, self._plan, Cut(None), collate_fn=collate_fn, num_workers=num_workers
+            dataset, self._plan, whole, collate_fn=collate_fn, num_workers=num_workers
         )
         self._moved()
 
@@ -286,7 +288,7 @@ class ElasticLoader(_Walk):
         epoch = self.epoch
         while (block := self._next).epoch == epoch:
             self.batch_size = block.size
-            own = self._loader.blocks(self._step)
+            own = self._loader.share(block).blocks
             batch = self._loader.fetch(own[0]) if own else None
             self._step += 1
             yield batch

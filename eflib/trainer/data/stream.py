@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
 from eflib.errors import UsageError
-from eflib.trainer.data.feed import Cut, Feed
+from eflib.trainer.data.feed import Feed
 from eflib.trainer.data.position import CARRY, DROP, SHORT, Block
 from eflib.trainer.data.randomness import seed_block, seed_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from eflib.trainer.data.split import BatchSplit, StepShare
+
 
 @dataclass(frozen=True)
-class Spot:
+class StreamPosition:
     """A place in the stream: the next sample, and the data set's own state there, if it has one."""
 
     epoch: int = 0
@@ -52,28 +55,28 @@ class Source:
 
 @dataclass(frozen=True)
 class Portion:
-    """The samples of one step, and the spot behind them."""
+    """The samples of one step, and the position behind them."""
 
     block: Block
     runs: tuple[tuple[int, int, int], ...]  # (epoch, start, stop) each
     samples: list[Any]
-    after: Spot
+    after: StreamPosition
 
 
 class Reader:
-    """Reads a stream step by step from a spot on.
+    """Reads a stream step by step from a position on.
 
     Args:
         source: The stream.
-        spot: Where to begin. Without a state of the data set the epoch is read from its start, and
-            what was used is skipped.
+        position: Where to begin. Without a state of the data set the epoch is read from its start,
+            and what was used is skipped.
     """
 
-    def __init__(self, source: Source, spot: Spot) -> None:
+    def __init__(self, source: Source, position: StreamPosition) -> None:
         self._source = source
-        self._epoch, self._place = spot.epoch, spot.place
+        self._epoch, self._place = position.epoch, position.place
         self._iterator: Any = None  # a user's
-        self._spot = spot
+        self._position = position
         self._is_resumed = False
 
     def read(self) -> Portion:
@@ -140,17 +143,17 @@ class Reader:
         """Begin an epoch, or go on in one."""
         if self._iterator is not None:
             return
-        dataset, spot = self._source.dataset, self._spot
-        self._spot = Spot()
+        dataset, position = self._source.dataset, self._position
+        self._position = StreamPosition()
         if callable(getattr(dataset, "set_epoch", None)):
             dataset.set_epoch(self._epoch)
         seed_block(self._source.seed, Block(self._epoch, 0, 0))
-        self._is_resumed = spot.state is not None
+        self._is_resumed = position.state is not None
         if self._is_resumed and _has_state(dataset):
-            dataset.load_state_dict(deepcopy(spot.state))
+            dataset.load_state_dict(deepcopy(position.state))
         self._iterator = iter(dataset)
         if self._is_resumed and not _has_state(dataset):
-            self._iterator.load_state_dict(deepcopy(spot.state))
+            self._iterator.load_state_dict(deepcopy(position.state))
         elif not self._is_resumed:
             self._skip(self._place)
 
@@ -169,10 +172,10 @@ class Reader:
                 hint="the stream must be the same whenever it is read",
             )
 
-    def _here(self) -> Spot:
+    def _here(self) -> StreamPosition:
         held = self._source.dataset if _has_state(self._source.dataset) else self._iterator
         state = deepcopy(held.state_dict()) if held is not None and _has_state(held) else None
-        return Spot(self._epoch, self._place, state)
+        return StreamPosition(self._epoch, self._place, state)
 
 
 def _has_state(held: object) -> bool:
@@ -184,7 +187,7 @@ class StreamLoader(Feed):
 
     Args:
         source: The stream.
-        cut: How shares are cut.
+        split: How shares are split into micro-batches.
         collate_fn: Makes a batch of a list of samples; None for torch's default.
         num_workers: 1 reads ahead in a DataLoader's process; 0 reads in this one.
 
@@ -197,12 +200,12 @@ class StreamLoader(Feed):
     def __init__(
         self,
         source: Source,
-        cut: Cut,
+        split: BatchSplit,
         *,
         collate_fn: Callable[[list[Any]], Any] | None,
         num_workers: int,
     ) -> None:
-        super().__init__(cut, collate_fn)
+        super().__init__(split, collate_fn)
         if num_workers > 1:
             raise UsageError(
                 f"num_workers is {num_workers}; an iterable data set is read by 0 or 1",
@@ -211,7 +214,7 @@ class StreamLoader(Feed):
             )
         self._source = source
         self._is_ahead = num_workers == 1
-        self._committed = Spot()
+        self._committed = StreamPosition()
         self._reader: Reader | None = None
         self._arriving: Iterator[tuple[Portion, dict[Block, Any]]] | None = None
         self._portion: Portion | None = None
@@ -222,9 +225,9 @@ class StreamLoader(Feed):
     def restart(self, step: int, last_step: int | None, rank: int, world_size: int) -> None:
         """Go on behind the last committed step with another share."""
         del step, last_step
-        if self.cut.place != (rank, world_size):
-            self.cut.place = (rank, world_size)
-            if self._is_ahead:  # what is read ahead was cut for the old share
+        if self.place != (rank, world_size):
+            self.place = (rank, world_size)
+            if self._is_ahead:  # what is read ahead was split for the old share
                 self._forget()
 
     def start(self, last_step: int | None, rank: int, world_size: int) -> None:
@@ -245,7 +248,7 @@ class StreamLoader(Feed):
         if portion is None:
             raise LookupError("fetch() before begin()")
         if block in self._batches:
-            again = block in self.cut.padding(portion.block)
+            again = block in self.share(portion.block).padding
             batch = self._batches[block] if again else self._batches.pop(block)
         else:
             if len(portion.samples) != portion.block.size:  # they stayed in the process
@@ -270,26 +273,32 @@ class StreamLoader(Feed):
         return pairs[start : start + block.size]
 
     def epoch(self, step: int, *, is_over: bool) -> int:
-        """Return the epoch of the next sample, which has to be read to know it."""
-        return self._first.epoch if is_over else self.begin(step).epoch
+        """Return the epoch of the step that was begun, or else of the place behind the last one.
+
+        Where a step ended with the last sample of an epoch, only reading on tells that it did.
+        """
+        del step
+        if is_over:
+            return self._first.epoch
+        return self._portion.block.epoch if self._portion else self._committed.epoch
 
     def close(self) -> None:
         """End the DataLoader's process."""
         self._arriving = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the committed spot; the same on all ranks."""
-        spot = self._committed
-        return {"epoch": spot.epoch, "place": spot.place, "dataset": spot.state}
+        """Return the committed position; the same on all ranks."""
+        position = self._committed
+        return {"epoch": position.epoch, "place": position.place, "dataset": position.state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a spot that any rank committed."""
-        spot = Spot(state_dict["epoch"], state_dict["place"], state_dict["dataset"])
-        self._committed = spot
+        """Go on from a position that any rank committed."""
+        position = StreamPosition(state_dict["epoch"], state_dict["place"], state_dict["dataset"])
+        self._committed = position
         self._reader = self._arriving = self._portion = None
 
     def _forget(self) -> None:
-        """Drop what was read beyond the committed spot by the process."""
+        """Drop what was read beyond the committed position by the process."""
         self._arriving = None
         if self._is_ahead:
             self._portion = None
@@ -299,13 +308,15 @@ class StreamLoader(Feed):
             self._reader = self._reader or Reader(self._source, self._committed)
             return self._reader.read(), {}
         if self._arriving is None:
+            rank, world_size = self.place
+            share = partial(self.split.share, rank=rank, world_size=world_size)
             self._arriving = iter(
                 DataLoader(
-                    _Ahead(self._source, self._committed, self.cut, self.collate),
+                    _Ahead(self._source, self._committed, share, self.collate),
                     batch_size=None,
                     collate_fn=_same,
                     num_workers=1,
-                    worker_init_fn=self._shed(),
+                    worker_init_fn=self._on_start(),
                 )
             )
         return next(self._arriving)
@@ -315,20 +326,24 @@ class _Ahead(IterableDataset[Any]):
     """The portions of a stream in a DataLoader's process, this rank's share made into batches."""
 
     def __init__(
-        self, source: Source, spot: Spot, cut: Cut, collate: Callable[[list[Any]], Any]
+        self,
+        source: Source,
+        position: StreamPosition,
+        share: Callable[[Block], StepShare],
+        collate: Callable[[list[Any]], Any],
     ) -> None:
         self._source = source
-        self._spot = spot
-        self._cut = cut
+        self._position = position
+        self._share = share
         self._collate = collate
 
     def __iter__(self) -> Iterator[tuple[Portion, dict[Block, Any]]]:
-        reader = Reader(self._source, self._spot)
+        reader = Reader(self._source, self._position)
         for _ in count():
             portion = reader.read()
             batches = {}
-            padding = self._cut.padding(portion.block)[:1]  # one block, again and again
-            for block in chain(*self._cut.shards(portion.block), padding):
+            share = self._share(portion.block)
+            for block in (*share.blocks, *share.padding[:1]):  # padding is one block, repeated
                 start = block.start - portion.block.start
                 seed_block(self._source.seed, block)
                 batches[block] = self._collate(portion.samples[start : start + block.size])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from eflib.errors import StateMismatchError, UsageError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from eflib.trainer.data.position import Block
+    from eflib.trainer.data.split import StepShare
     from eflib.trainer.step.sync_batchnorm import RankSum
 
 
@@ -104,36 +104,30 @@ class Accumulation:
 
     def begin(
         self,
-        shards: tuple[tuple[Block, ...], ...],
-        step_size: int,
+        share: StepShare,
         *,
         rank: int,
         world_size: int,
-        is_even: bool = False,
-        padding: tuple[Block, ...] = (),
     ) -> None:
         """Begin a step.
 
         Args:
-            shards: This rank's micro-batches by shard.
-            step_size: Samples of the step over all ranks.
+            share: This rank's micro-batches.
             rank: This worker's rank.
             world_size: Number of workers.
-            is_even: True when all ranks have as many micro-batches.
-            padding: Micro-batches that count for nothing, so that all ranks take as many turns.
         """
-        self.blocks, self.step_size = tuple(chain(*shards)), step_size
-        self.turns, self._num_taken = (*self.blocks, *padding), 0
-        self._firsts = tuple(shard[0] for shard in shards)
-        self._lasts = {shard[-1]: sum(block.size for block in shard) for shard in shards}
+        self.blocks, self.step_size = share.blocks, share.batch.size
+        self.turns, self._num_taken = (*self.blocks, *share.padding), 0
+        self._firsts = tuple(shard[0] for shard in share.shards)
+        self._lasts = {shard[-1]: sum(block.size for block in shard) for shard in share.shards}
         self._loss, self._count, self._has_counts = 0.0, 0.0, None
         self._world_size = world_size
         if self._undoable:
             self._buffers.keep()
         if self._rank_sum is not None:
-            self._rank_sum.open(everybody=is_even)
+            self._rank_sum.open(everybody=share.is_even)
         self._reducer.begin(rank, world_size)
-        if self._before_padding is not None and padding and not self.blocks:
+        if self._before_padding is not None and share.padding and not self.blocks:
             self._before_padding.keep()
 
     @property

@@ -48,7 +48,7 @@ class Event(Enum):
     SUMMED = "the sum over all ranks came"
     SETTLED = "the votes of the step asked for nothing more"
     SWITCHED = "the votes asked for another generation"
-    EVICTED = "the generation is without this worker"
+    EVICTED = "the job goes on without this worker"
     RAN_OUT = "there is no further step"
     PARTED = "all ranks have committed the last step"
     SET_BACK = "a peer was lost at the end, and the state is that of an earlier step"
@@ -85,7 +85,10 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (_S.SWITCHING, _E.ENTERED): _S.WAITING,
     (_S.RECOVER, _E.EVICTED): _S.LEFT,
     (_S.SWITCHING, _E.EVICTED): _S.LEFT,
-    (_S.LOSS_DUE, _E.EVICTED): _S.LEFT,  # a peer was lost in a forward pass of the script's own
+    # A sharded model in a forward pass of the script's own, which cannot be taken again
+    (_S.WAITING, _E.EVICTED): _S.LEFT,
+    (_S.LOSS_DUE, _E.EVICTED): _S.LEFT,
+    (_S.COMMITTED, _E.EVICTED): _S.LEFT,
     # The end
     (_S.WAITING, _E.RAN_OUT): _S.FINISHING,
     (_S.FINISHING, _E.PARTED): _S.FINISHED,

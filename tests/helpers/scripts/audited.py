@@ -143,9 +143,9 @@ def fail_if_asked():
         while True:
             time.sleep(1.0)
     if word == "deaf":  # no newer generation is heard of any more
-        trainer._session.decision = int
+        trainer._parts.session.decision = int
     if word == "stop":  # in the very step after which a newer generation is entered
-        while not trainer._session.decision():
+        while not trainer._parts.session.decision():
             time.sleep(0.01)
         trainer.stop()
 

@@ -4,6 +4,8 @@ import torch
 
 from eflib import ElasticTrainer
 from eflib.trainer.callback import Callback
+from eflib.trainer.data.microbatch import MicrobatchSize
+from eflib.trainer.data.split import BatchSplit
 
 
 class Points(torch.utils.data.Dataset):
@@ -75,6 +77,16 @@ def a_trainer(model=None, *, lr=0.05, dataset=None, optimizer=None, **settings):
             **settings,
         },
     )
+
+
+def a_split(limit=None, **settings):
+    """Return how shares are split, with so many samples a forward pass."""
+    return BatchSplit(MicrobatchSize(limit, 1, least=1), **settings)
+
+
+def blocks_of(feed, step):
+    """Return this rank's micro-batches of a step."""
+    return feed.share(feed.begin(step)).blocks
 
 
 def weights(trainer):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from eflib.errors import UsageError
-from eflib.trainer.checks import call_model, split_batch
 from eflib.trainer.data.batches import to_device
+from eflib.trainer.step.forward import ForwardPass, split_batch
 
 Pair = namedtuple("Pair", "x y")
 META = torch.device("meta")
@@ -48,4 +48,7 @@ def test_what_is_no_pair_is_refused(batch):
     ],
 )
 def test_a_model_is_called_as_its_inputs_say(inputs, seen):
-    assert call_model(lambda *positions, **names: (positions, names), inputs) == seen
+    def model(*positions, **names):
+        return positions, names
+
+    assert ForwardPass(model, None, "fp32", None).call(inputs) == seen

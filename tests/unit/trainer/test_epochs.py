@@ -80,3 +80,10 @@ def test_steps_end_the_last_epoch_in_the_middle():
         (1, 2, 4),
         (2, 4, 5),
     ]
+
+
+def test_a_script_that_leaves_its_loop_after_the_last_step_ends_training_all_the_same():
+    recorder = Recorder()
+    run_epochs(a_trainer(max_epochs=1, callbacks=[recorder]), steps_of_a_part=6)
+
+    assert recorder.events[-2:] == ["step 6", "end"]

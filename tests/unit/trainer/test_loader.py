@@ -6,10 +6,9 @@ import psutil
 import pytest
 import torch
 
-from eflib.trainer.data.feed import Cut
 from eflib.trainer.data.loader import BlockLoader
 from eflib.trainer.data.position import DataPlan
-from tests.unit.trainer.builders import Noisy, Points
+from tests.unit.trainer.builders import Noisy, Points, a_split, blocks_of
 
 PLAN = DataPlan(num_samples=22, global_batch_size=5, seed=3)
 # (from step, rank, world size): over sizes 1, 3, 2 and back to a step that was fetched before
@@ -18,7 +17,7 @@ LAST = 9
 
 
 def a_loader(dataset, num_workers, max_size=None):
-    return BlockLoader(dataset, PLAN, Cut(max_size), collate_fn=None, num_workers=num_workers)
+    return BlockLoader(dataset, PLAN, a_split(max_size), collate_fn=None, num_workers=num_workers)
 
 
 def walk(loader, ways=WAYS, last=LAST):
@@ -28,7 +27,7 @@ def walk(loader, ways=WAYS, last=LAST):
         loader.restart(step, last, rank, world_size)
         end = ways[place + 1][0] if place + 1 < len(ways) else last
         for each in range(step, end):
-            batches += [(block, loader.fetch(block)[0]) for block in loader.blocks(each)]
+            batches += [(block, loader.fetch(block)[0]) for block in blocks_of(loader, each)]
     return batches
 
 
@@ -62,7 +61,7 @@ def test_processes_stay_over_a_change_of_share_and_end_when_closed(loader):
     seen = []
     for step, rank, world_size in WAYS:
         loader.restart(step, LAST, rank, world_size)
-        for block in loader.blocks(step):
+        for block in blocks_of(loader, step):
             loader.fetch(block)
         seen.append(processes() - before)
     started = seen[0]
@@ -82,10 +81,12 @@ def test_a_block_that_was_cut_otherwise_than_planned_is_fetched_all_the_same(loa
     here = a_loader(Noisy(), num_workers=0, max_size=2)
     here.restart(0, LAST, 0, 1)
     loader.restart(0, LAST, 0, 1)
-    assert torch.equal(loader.fetch(loader.blocks(0)[0])[0], here.fetch(here.blocks(0)[0])[0])
-    loader.max_size = here.max_size = 1
+    assert torch.equal(
+        loader.fetch(blocks_of(loader, 0)[0])[0], here.fetch(blocks_of(here, 0)[0])[0]
+    )
+    loader.split = here.split = a_split(1)
     for step in (1, 2):
-        for block in here.blocks(step):
+        for block in blocks_of(here, step):
             assert torch.equal(loader.fetch(block)[0], here.fetch(block)[0])
 
 
@@ -114,7 +115,7 @@ def test_peers_notice_a_closed_connection_though_processes_were_forked_meanwhile
     try:
         walk(loader, [(0, 0, 1)], last=1)
         loader.restart(1, LAST, 0, 1)
-        loader.fetch(loader.blocks(1)[0])
+        loader.fetch(blocks_of(loader, 1)[0])
         ours.close()
         assert theirs.recv(1) == b""
     finally:
@@ -146,7 +147,7 @@ def test_processes_that_were_started_early_serve_a_fresh_job_and_a_joiner(loader
         here = a_loader(Noisy(), num_workers=0, max_size=2)
         here.restart(step, LAST, rank, world_size)
         loader.restart(step, LAST, rank, world_size)
-        for block in here.blocks(step):
+        for block in blocks_of(here, step):
             assert torch.equal(loader.fetch(block)[0], here.fetch(block)[0])
     assert processes() - before == started
 
@@ -182,7 +183,7 @@ def test_what_the_data_set_draws_is_not_what_the_forward_pass_draws():
     for dataset in (Drawn(), Points()):
         loader = a_loader(dataset, num_workers=0)
         loader.restart(0, LAST, 0, 1)
-        given.append(loader.fetch(loader.blocks(0)[0])[0])
+        given.append(loader.fetch(blocks_of(loader, 0)[0])[0])
         drawn.append(torch.rand(()))
     assert drawn[0] == drawn[1]
     assert drawn[0] not in given[0]

@@ -9,11 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eflib.errors import UsageError
-from eflib.trainer import checks
-from eflib.trainer.data.feed import Cut
+from eflib.trainer.configuration import check_length
 from eflib.trainer.data.position import CARRY, DROP, EPOCH_ENDS, SHORT, DataPlan
 from eflib.trainer.data.stream import Source, StreamLoader
-from tests.unit.trainer.builders import Noisy, Points, Recorder, a_trainer, are_equal, weights
+from tests.unit.trainer.builders import (
+    Noisy,
+    Points,
+    Recorder,
+    a_split,
+    a_trainer,
+    are_equal,
+    blocks_of,
+    weights,
+)
 from tests.unit.trainer.streams import (
     Iterators,
     Numbers,
@@ -36,10 +44,10 @@ def a_feed():
     """Return a maker of feeds; all are closed when the test ends."""
     made = []
 
-    def make(dataset, size=5, num_workers=0, world=(0, 1), max_size=None, cut=None, **asked):
+    def make(dataset, size=5, num_workers=0, world=(0, 1), max_size=None, split=None, **asked):
         source = Source(dataset, size, **asked)
         feed = StreamLoader(
-            source, cut or Cut(max_size), collate_fn=as_read, num_workers=num_workers
+            source, split or a_split(max_size), collate_fn=as_read, num_workers=num_workers
         )
         feed.restart(0, None, *world)
         made.append(feed)
@@ -56,7 +64,7 @@ def take(feed, num_steps):
     for step in range(num_steps):
         if feed.begin(step).size == 0:
             break
-        steps.append([sample for block in feed.blocks(step) for sample in feed.fetch(block)])
+        steps.append([sample for block in blocks_of(feed, step) for sample in feed.fetch(block)])
         feed.commit()
     return steps
 
@@ -80,7 +88,7 @@ def test_steps_of_a_stream_are_those_of_a_map_of_its_length(size, batch, end, ma
     plan = DataPlan(size, batch, 0, end, max_epochs)
     feed = StreamLoader(
         Source(Numbers(size), batch, 0, end, max_epochs),
-        Cut(None),
+        a_split(),
         collate_fn=as_read,
         num_workers=0,
     )
@@ -103,7 +111,7 @@ def test_steps_of_a_stream_are_those_of_a_map_of_its_length(size, batch, end, ma
 def test_from_any_step_on_a_newcomer_reads_what_the_others_read(kind, size, batch, end, begin):
     def feed(state=None):
         made = StreamLoader(
-            Source(kind(size), batch, 3, end), Cut(None), collate_fn=as_read, num_workers=0
+            Source(kind(size), batch, 3, end), a_split(), collate_fn=as_read, num_workers=0
         )
         if state is not None:
             made.load_state_dict(state)
@@ -152,7 +160,7 @@ def test_a_step_that_failed_is_given_again_to_other_shares(a_feed, num_workers):
     feed = a_feed(Seeking(), num_workers=num_workers, world=(1, 2))
     take(feed, 1)
     before = feed.state_dict()
-    assert feed.fetch(feed.blocks(1)[0]) == [(0, 8), (0, 9)]
+    assert feed.fetch(blocks_of(feed, 1)[0]) == [(0, 8), (0, 9)]
     assert feed.state_dict() == before
     feed.restart(1, None, 0, 1)
     assert take(feed, 2) == [[(0, p) for p in range(5, 10)], [(0, p) for p in range(10, 15)]]
@@ -178,8 +186,8 @@ def test_its_process_ends_when_it_is_closed(a_feed):
 def test_a_block_that_is_cut_anew_in_mid_step_has_its_samples(a_feed, num_workers):
     feed = a_feed(Numbers(), size=4, num_workers=num_workers)
     feed.begin(0)
-    feed.max_size = 1
-    got = [feed.fetch(block) for block in feed.blocks(0)]
+    feed.split = a_split(1)
+    got = [feed.fetch(block) for block in blocks_of(feed, 0)]
     assert got == [[(0, place)] for place in range(4)]
     feed.commit()
     assert take(feed, 1) == [[(0, place) for place in range(4, 8)]]
@@ -192,10 +200,10 @@ def test_a_block_that_is_cut_anew_in_mid_step_has_its_samples(a_feed, num_worker
 def test_a_rank_with_fewer_passes_gets_its_last_one_again_or_the_first(
     a_feed, num_workers, rank, own, padding
 ):
-    cut = Cut(1, least=2, even=True, padded=True)
-    feed = a_feed(Numbers(), num_workers=num_workers, world=(rank, 3), cut=cut)
+    split = a_split(1, least=2, even=True, padded=True)
+    feed = a_feed(Numbers(), num_workers=num_workers, world=(rank, 3), split=split)
     process = feed.begin(0) and feed._arriving
-    for wanted, blocks in ((own, feed.blocks(0)), (padding, feed.padding(0))):
+    for wanted, blocks in ((own, blocks_of(feed, 0)), (padding, feed.share(feed.begin(0)).padding)):
         first = [feed.fetch(block)[0] for block in blocks]
         assert first == [(0, place) for place in wanted]
     feed.commit()
@@ -294,8 +302,8 @@ def test_a_length_that_was_wrongly_foretold_loses_no_sample():
 
 def test_an_unknown_length_cannot_have_a_deadline():
     with pytest.raises(UsageError, match="the data set does not know its length"):
-        checks.check_length(0, elastic=True)
-    checks.check_length(0, elastic=False)
+        check_length(0, elastic=True)
+    check_length(0, elastic=False)
 
 
 @pytest.mark.parametrize("points", [Points, Noisy])

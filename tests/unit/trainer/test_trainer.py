@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from eflib import ElasticTrainer
 from eflib.errors import PreemptedError, UsageError
-from eflib.messages.generations import Generation, Member
+from eflib.messages.generations import PROFILE, Generation, Member
 from eflib.trainer.audit import SampleAudit, read_audit
 from eflib.trainer.callback import Callback
 from eflib.trainer.data.position import DataPlan
 from eflib.trainer.elastic.conductor import LeftError
+from eflib.trainer.elastic.session import Session
 from tests.unit.trainer.builders import (
     Noisy,
     Points,
@@ -178,15 +178,64 @@ def test_stop_ends_after_the_step_at_hand():
     assert trainer.global_step == 4
 
 
-def test_stop_does_not_end_a_profiling_run():
-    trainer = a_trainer()
-    trainer.profiling = True
+def measuring(monkeypatch, **settings):
+    """Return a trainer in a profiling run."""
+    monkeypatch.setattr(Session, "mode", PROFILE)
+    return a_trainer(**settings)
+
+
+def test_stop_does_not_end_a_profiling_run(monkeypatch):
+    trainer = measuring(monkeypatch)
     for inputs, targets in trainer:
         trainer.stop()
         trainer.step(mse(trainer.model(inputs), targets))
         if trainer.global_step == 20:  # past max_steps: the profiler says when it is enough
             break
     assert trainer.global_step == 20
+
+
+def test_a_profiling_run_saves_nothing_even_when_the_script_asks(monkeypatch, tmp_path):
+    trainer = measuring(monkeypatch, checkpoint_dir=tmp_path, checkpoint_seconds=0)
+    for inputs, targets in trainer:
+        trainer.step(mse(trainer.model(inputs), targets))
+        if trainer.global_step == 3:
+            break
+
+    assert trainer.save_checkpoint() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_after_the_end_has_no_step_and_ends_nothing_twice():
+    recorder = Recorder()
+    trainer = fitted(max_steps=2, callbacks=[recorder])
+    trainer.fit()
+    assert recorder.events == ["step 1", "step 2", "end"]
+
+
+@pytest.mark.parametrize("size", [None, 1])
+def test_a_loop_that_was_left_in_mid_step_takes_that_step_anew(size):
+    whole = fitted(max_microbatch_size=size)
+    trainer = a_trainer(max_microbatch_size=size)
+    for inputs, targets in trainer:
+        if trainer.global_step == 3:
+            trainer.step(mse(trainer.model(inputs), targets)) if size else None
+            break
+        trainer.step(mse(trainer.model(inputs), targets))
+    run_loop(trainer)
+    assert are_equal(weights(whole), weights(trainer))
+
+
+def test_an_error_in_a_callback_that_the_script_handles_costs_no_step():
+    class Failing(Callback):
+        def on_step_end(self, trainer):
+            if trainer.global_step == 3:
+                raise ValueError("once")
+
+    trainer = a_trainer(callbacks=[Failing()])
+    with pytest.raises(ValueError, match="once"):
+        trainer.fit()
+    trainer.fit()
+    assert are_equal(weights(fitted()), weights(trainer))
 
 
 def test_callbacks_are_called_at_their_points():
@@ -375,71 +424,6 @@ def test_register_after_training_began_is_refused():
         trainer.register("late", trainer.optimizer)
 
 
-def parameters():
-    return torch.nn.Linear(3, 1).parameters()
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"model": "resnet"}, "model is a str, not a torch.nn.Module"),
-        ({"optimizer": 0.1}, "optimizer is a float, not a torch.optim.Optimizer"),
-        (
-            {"optimizer": torch.optim.SGD(parameters())},
-            "the optimizer holds none of the model's parameters",
-        ),
-        ({"max_steps": None}, "give max_steps or max_epochs, one of the two"),
-        ({"max_epochs": 2}, "give max_steps or max_epochs, one of the two"),
-        ({"max_steps": 0}, "max_steps is 0; a whole number of at least 1 is needed"),
-        ({"max_steps": 2.5}, "max_steps is 2.5; a whole number of at least 1 is needed"),
-        ({"max_steps": None, "max_epochs": -1}, "max_epochs is -1; a whole number"),
-        ({"num_workers": -1}, "num_workers is -1; at least 0 is needed"),
-        ({"max_microbatch_size": 0}, "max_microbatch_size is 0; at least 1 is needed"),
-        ({"max_microbatch_size": "small"}, "max_microbatch_size is 'small'"),
-        (
-            {"max_microbatch_size": "auto", "deterministic": True},
-            "max_microbatch_size='auto' with deterministic=True",
-        ),
-        ({"num_shards": 0, "deterministic": True}, "num_shards is 0; at least 1 is needed"),
-        ({"precision": "fp8"}, "precision is 'fp8'"),
-        ({"global_batch_size": 0}, "global_batch_size is 0; at least 1 is needed"),
-        ({"epoch_end": "wrap"}, "epoch_end is 'wrap'"),
-        ({"dataset": iter([1])}, r"the data set \(list_iterator\) is not map-style"),
-        ({"dataset": []}, "the data set is empty"),
-    ],
-)
-def test_a_value_that_cannot_be_used_is_named(change, problem):
-    model = torch.nn.Linear(3, 1)
-    asked = {
-        "model": model,
-        "optimizer": torch.optim.SGD(model.parameters()),
-        "dataset": Points(),
-        "global_batch_size": 4,
-        "max_steps": 1,
-        **change,
-    }
-    with pytest.raises(UsageError, match=problem):
-        ElasticTrainer(**asked)
-
-
-def test_a_scheduler_that_wants_a_metric_is_refused_with_the_way_round():
-    model = a_model()
-    optimizer = torch.optim.SGD(model.parameters())
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-    with pytest.raises(UsageError, match="ReduceLROnPlateau") as caught:
-        a_trainer(model, optimizer=optimizer, lr_scheduler=plateau)
-    assert "register" in caught.value.hint
-
-
-def test_a_model_in_distributed_data_parallel_is_refused():
-    wrapped = torch.nn.parallel.DistributedDataParallel.__new__(
-        torch.nn.parallel.DistributedDataParallel
-    )
-    with pytest.raises(UsageError, match="wrapped in DistributedDataParallel") as caught:
-        ElasticTrainer(wrapped, None, [], global_batch_size=1, max_steps=1)
-    assert "pass the plain model" in caught.value.hint
-
-
 @pytest.mark.parametrize(
     ("action", "status"), [("train", 0), ("pause", PreemptedError.exit_status)]
 )
@@ -454,8 +438,8 @@ def test_a_joiner_that_a_newer_generation_is_without_leaves_quietly_and_saves_no
         raise LeftError(newer)
 
     closed = []
-    monkeypatch.setattr(trainer._session, "open", without_us)
-    monkeypatch.setattr(trainer._session, "close", lambda: closed.append(True))
+    monkeypatch.setattr(trainer._parts.session, "open", without_us)
+    monkeypatch.setattr(trainer._parts.session, "close", lambda: closed.append(True))
     with pytest.raises(SystemExit) as end:
         next(iter(trainer))
     assert (end.value.code, closed) == (status, [True])
