@@ -6,6 +6,7 @@ from eflib import ElasticTrainer
 from eflib.trainer.callback import Callback
 from eflib.trainer.data.microbatch import MicrobatchSize
 from eflib.trainer.data.split import BatchSplit
+from eflib.trainer.state.state import TrainingState
 
 
 class Points(torch.utils.data.Dataset):
@@ -95,3 +96,11 @@ def weights(trainer):
 
 def are_equal(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def a_state(step=5):
+    """Return the state of a model and its optimizer after some steps."""
+    model = a_model()
+    state = TrainingState(model, {"optimizer": torch.optim.Adam(model.parameters())})
+    state.global_step = step
+    return state

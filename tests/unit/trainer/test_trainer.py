@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from eflib.errors import PreemptedError, UsageError
+from eflib.errors import PreemptedError
 from eflib.messages.generations import PROFILE, Generation, Member
 from eflib.trainer.audit import SampleAudit, read_audit
 from eflib.trainer.callback import Callback
@@ -138,30 +138,6 @@ def test_a_loss_as_sum_and_count_weighs_each_token_alike():
     assert sums.loss == pytest.approx(mean.loss, rel=1e-5)
 
 
-def test_a_loop_without_step_is_refused():
-    with pytest.raises(UsageError, match=r"the loop's body ended without trainer\.step\(loss\)"):
-        for _ in a_trainer():
-            pass
-
-
-def test_step_twice_for_one_batch_is_refused():
-    trainer = a_trainer()
-    inputs, targets = next(iter(trainer))
-    trainer.step(mse(trainer.model(inputs), targets))
-    with pytest.raises(UsageError, match=r"without a batch, or twice for one batch"):
-        trainer.step(mse(trainer.model(inputs), targets))
-
-
-def test_step_before_the_loop_is_refused():
-    with pytest.raises(UsageError, match=r"trainer\.step\(loss\) without a batch"):
-        a_trainer().step(torch.zeros((), requires_grad=True))
-
-
-def test_fit_without_a_loss_function_is_refused():
-    with pytest.raises(UsageError, match=r"fit\(\) needs loss_fn"):
-        a_trainer(loss_fn=None).fit()
-
-
 def test_the_scheduler_steps_once_a_global_step():
     model = a_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -255,29 +231,6 @@ def test_the_audit_names_each_sample_once_an_epoch(tmp_path):
     assert json.dumps(lines)
 
 
-def test_evaluate_gives_the_mean_over_the_whole_data_set():
-    trainer, points = a_trainer(), Points()
-    trainer.model.eval()
-    whole = float(mse(trainer.model(points.x), points.y).detach())
-    assert trainer.evaluate(points, mse, batch_size=5) == pytest.approx(whole)
-
-
-def test_evaluate_leaves_each_module_in_its_own_mode():
-    trainer = a_trainer()
-    trainer.model[2].eval()  # as scripts freeze a normalisation
-    trainer.evaluate(Points(), mse)
-    assert trainer.model.training
-    assert trainer.model[0].training
-    assert not trainer.model[2].training
-
-
-def test_evaluate_in_the_loop_changes_nothing_of_training():
-    plain = fitted()
-    trainer = a_trainer()
-    run_loop(trainer, before_step=lambda: trainer.evaluate(Points(), mse))
-    assert are_equal(weights(plain), weights(trainer))
-
-
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)]
 )
@@ -316,13 +269,6 @@ def test_batches_come_as_the_collate_function_makes_them():
 
     other = fitted(model=model, collate_fn=collate)
     assert are_equal(weights(other), weights(fitted()))
-
-
-def test_fit_refuses_batches_that_are_no_pair():
-    data = [torch.randn(3, dtype=torch.float64) for _ in range(10)]
-    with pytest.raises(UsageError, match=r"fit\(\) needs batches of \(inputs, targets\)") as caught:
-        a_trainer(dataset=data).fit()
-    assert "for batch in trainer" in caught.value.hint
 
 
 @pytest.mark.parametrize("dataset", [Points(), Noisy()], ids=["plain", "augmented"])
@@ -415,13 +361,6 @@ def test_facts_before_and_outside_a_cluster():
     facts = (trainer.rank, trainer.world_size, trainer.generation, trainer.global_step)
     assert facts == (0, 1, 0, 0)
     assert (trainer.profiling, trainer.epoch, trainer.global_batch_size) == (False, 0, 4)
-
-
-def test_register_after_training_began_is_refused():
-    trainer = a_trainer(max_steps=1)
-    trainer.fit()
-    with pytest.raises(UsageError, match=r"register\('late'\) after training began"):
-        trainer.register("late", trainer.optimizer)
 
 
 @pytest.mark.parametrize(
