@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eflib.errors import StoreError
+from eflib.files import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 def home_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Return ``$EFLIB_HOME``, or ``eflib`` in the user's state folder (XDG base directories)."""
+    """Return ``$EFLIB_HOME``, or ``eflib`` in the user's state folder (XDG base directories).
+
+    Raises:
+        UsageError: It is below the home folder of a user who has none.
+    """
     environ = os.environ if environ is None else environ
     if environ.get("EFLIB_HOME"):
-        return Path(environ["EFLIB_HOME"]).expanduser().absolute()
-    state = environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser().absolute() / "eflib"
+        return expanded(environ["EFLIB_HOME"])
+    return expanded(environ.get("XDG_STATE_HOME") or "~/.local/state") / "eflib"
 
 
 def make_home(home: Path) -> Path:

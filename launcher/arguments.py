@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fire
 
 from eflib.errors import UsageError
+from eflib.launcher import values
 from eflib.launcher.interface import HELP, Interface, Option, usage
 
 if TYPE_CHECKING:
@@ -74,11 +75,11 @@ def split(argv: list[str], interface: Interface) -> Words:
             words.wants_help = True
         elif option.is_flag:
             words.options[option.name] = _truth(value, spelling) if has_value else True
-        elif has_value:
-            words.options[option.name] = value
         else:
-            words.options[option.name] = _following(argv, position, option)
-            position += 1
+            if not has_value:
+                value = _following(argv, position, option)
+                position += 1
+            words.options[option.name] = values.text(value, option.flag, hint=_form(option))
     return words
 
 
@@ -98,7 +99,11 @@ def add_environment(
         value = environment.get(option.environment)
         if value is None or option.name in words.options or (value == "" and not option.is_flag):
             continue
-        words.options[option.name] = _truth(value, option.environment) if option.is_flag else value
+        words.options[option.name] = (
+            _truth(value, option.environment)
+            if option.is_flag
+            else values.text(value, option.environment)
+        )
         filled.append(option)
     return filled
 
@@ -115,26 +120,11 @@ def call(name: str, interface: Interface, words: Words) -> Any:  # noqa: ANN401 
         UsageError: Too many arguments, or too few.
     """
     _check_count(name, interface, words.arguments)
+    for argument, given in zip(interface.arguments, words.arguments, strict=False):
+        values.text(given, argument.name.upper(), hint=f"usage: {usage(name, interface)}")
     command = [repr(text) for text in words.arguments]
     command += [f"--{option}={value!r}" for option, value in words.options.items()]
     return fire.Fire(interface.function, command=command, name=name, serialize=lambda _result: None)
-
-
-def number(text: str | None, option: str, *, least: int = 1) -> int | None:
-    """Return the whole number that an option's text means; None stays None.
-
-    Raises:
-        UsageError: It is none, or below ``least``.
-    """
-    if text is None:
-        return None
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise UsageError(f"{option} takes a whole number of at least {least}, not {text!r}")
-    return value
 
 
 def close_match(word: str, known: list[str]) -> str:
@@ -156,14 +146,18 @@ def _following(argv: list[str], position: int, option: Option) -> str:
         but = f", but {following} follows" if following else ""
         raise UsageError(
             f"option {option.flag} needs a value{but}",
-            hint=f"write {option.flag} {option.metavar} or {option.flag}={option.metavar}",
+            hint=_form(option),
         )
     return following
 
 
+def _form(option: Option) -> str:
+    return f"write {option.flag} {option.metavar} or {option.flag}={option.metavar}"
+
+
 def _truth(value: str, spelling: str) -> bool:
     if value.lower() not in _TRUE | _FALSE:
-        raise UsageError(f"{spelling} is true or false, not {value!r}", hint="write 1 or 0")
+        raise UsageError(f"{spelling} must be true or false, got {value!r}", hint="write 1 or 0")
     return value.lower() in _TRUE
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from eflib.errors import EflibError, UsageError
-from eflib.home import default_store_url, home_folder, key_file, make_home
+from eflib.home import default_store_url, home_folder, key_file, make_home, store_folder
 from eflib.launcher.arguments import close_match
 from eflib.launcher.wording import has_ended
 from eflib.store import SignedStore, keys, load_or_create_key, open_store, quiet
@@ -39,13 +39,22 @@ class Cluster:
         home: The folder of eflib's state.
         store_url: The store's address.
         store: The store, for a test; by default the one at the address, signed with home's key.
+        must_exist: A store in a folder is not made where there is none.
     """
 
-    def __init__(self, home: Path, store_url: str, store: SignedStore | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        store_url: str,
+        store: SignedStore | None = None,
+        *,
+        must_exist: bool = False,
+    ) -> None:
         self.home = home
         self.store_url = store_url
         if store is None:
-            store = SignedStore(open_store(store_url), load_or_create_key(key_file(home)))
+            opened = open_store(store_url, must_exist=must_exist)
+            store = SignedStore(opened, load_or_create_key(key_file(home)))
         self.store = store
 
     def jobs(self) -> list[Document]:
@@ -116,17 +125,23 @@ class Cluster:
         return record
 
 
-def open_cluster(store: str | None) -> Cluster:
-    """Return the cluster whose store is at an address; None means that of ``$EFLIB_HOME``.
+def open_cluster(store: str | None, *, is_new: bool = False) -> Cluster:
+    """Return the cluster whose store is at an address.
+
+    Args:
+        store: The address; None means that of ``$EFLIB_HOME``.
+        is_new: A store in a folder that was named is made where there is none.
 
     Raises:
-        StoreError: Its store or the state folder cannot be used.
+        StoreError: Its store or the state folder cannot be used, or there is no such store.
+        UsageError: The address cannot be read.
     """
     home = make_home(home_folder())
     url = store or default_store_url(home)
     if url.startswith("tcp:"):
         quiet.import_torch("eflib.store.tcp", "FATAL")
-    return Cluster(home, url)
+    is_own = url == f"file://{store_folder(home)}"
+    return Cluster(home, url, must_exist=not (is_new or is_own))
 
 
 def _lives(pid: object) -> bool:

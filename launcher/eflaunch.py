@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from eflib import __version__
 from eflib.errors import UsageError
-from eflib.launcher import arguments, cli
+from eflib.launcher import arguments, cli, values
 from eflib.launcher.interface import interface_of, option_lines, wrapped
 
 USAGE = "usage: eflaunch [options] SCRIPT [the script's own arguments]"
@@ -101,8 +101,8 @@ def request(  # noqa: PLR0913 - each is an option; fire reads them here
         is_module=module,
         deadline=deadline,
         is_soft=soft,
-        slots=arguments.number(slots, "--slots"),
-        max_gpus=arguments.number(max_gpus, "--max-gpus"),
+        slots=values.number(slots, "--slots", most=values.MAX_SLOTS),
+        max_gpus=values.number(max_gpus, "--max-gpus"),
         name=name,
         profile=profile,
         log_dir=log_dir,
@@ -133,6 +133,7 @@ def parse(argv: list[str]) -> LaunchRequest:
     script, *own = words.arguments or [""]
     if not script:
         raise UsageError("no script was given", hint=f"{USAGE}; more with: eflaunch --help")
+    values.text(script, "SCRIPT")
     options = arguments.Words(options=words.options)
     asked: LaunchRequest = arguments.call(
         "eflaunch", replace(INTERFACE, ends_at_script=False), options

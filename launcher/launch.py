@@ -13,7 +13,7 @@ from eflib.launcher import services, tables, wording
 from eflib.launcher.documents import Cluster, open_cluster
 from eflib.launcher.follow import Follower
 from eflib.launcher.screen import Screen
-from eflib.launcher.submission import submission
+from eflib.launcher.submission import make_log_folder, submission, variables_left_out
 from eflib.units import format_deadline
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def launch(asked: LaunchRequest) -> int:
     # With --json standard output is for the one object: the script's lines go to the other.
     screen = Screen(sys.stderr if asked.as_json else sys.stdout, sys.stderr)
     _warn_of_options_behind(asked, screen)
+    for name in variables_left_out():
+        screen.say(f"note: {name} is not sent to the job: it is not valid UTF-8", style="yellow")
     if asked.dry_run:
         _print_plan(message, as_json=asked.as_json)
         return 0
@@ -101,7 +103,8 @@ def submit(kind: str, asked: LaunchRequest, message: dict[str, Any], screen: Scr
     Raises:
         EflibError: The cluster cannot be reached, or refuses the job.
     """
-    cluster = open_cluster(asked.store)
+    make_log_folder(message["log_dir"])
+    cluster = open_cluster(asked.store, is_new=True)
 
     def start() -> None:
         services.start(cluster, slots=asked.slots)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.machinery
 import os
 import re
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eflib import profiles
-from eflib.errors import UsageError
+from eflib.errors import UsageError, os_reason
+from eflib.files import expanded, working_folder, writing
+from eflib.launcher import values
 from eflib.launcher.arguments import close_match
 from eflib.units import parse_deadline
 
 if TYPE_CHECKING:
     from eflib.launcher.eflaunch import LaunchRequest
 
-LONGEST_NAME = 60
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NOT_SENT = {"_", "OLDPWD", "PWD", "SHLVL"}
 """Of the shell's variables, those that say where the shell is, not what the script should see."""
 
@@ -31,8 +33,12 @@ def submission(asked: LaunchRequest, *, now: float) -> dict[str, Any]:
         now: The present, in seconds since the epoch.
 
     Raises:
-        UsageError: The script, the deadline, the profile, the name or the log folder is no good.
+        UsageError: The script, the deadline, the profile, the name or the log folder cannot be
+            used. Nothing has been made or written.
     """
+    folder = str(working_folder())
+    for place, word in enumerate((folder, *asked.arguments)):
+        _check_text(word, f"argument {place} of the script" if place else "the working folder")
     script = asked.script
     if asked.is_module:
         _check_module(script)
@@ -47,7 +53,7 @@ def submission(asked: LaunchRequest, *, now: float) -> dict[str, Any]:
         "name": _name(asked),
         "module" if asked.is_module else "script": script,
         "argv": list(asked.arguments),
-        "cwd": str(Path.cwd()),
+        "cwd": folder,
         "env": _environment(),
         "deadline": deadline,
         "soft": asked.is_soft,
@@ -57,49 +63,101 @@ def submission(asked: LaunchRequest, *, now: float) -> dict[str, Any]:
     }
 
 
+def variables_left_out() -> list[str]:
+    """Return the names of the environment's variables that cannot be sent: not valid UTF-8."""
+    return sorted(
+        name.encode(errors="replace").decode()
+        for name, value in os.environ.items()
+        if not values.is_unicode(name + value)
+    )
+
+
+def make_log_folder(path: str | None) -> None:
+    """Make the folder that ``--log-dir`` names, if it was given.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    if path is not None:
+        with writing(path, "the log folder"):
+            Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def _check_text(word: str, what: str) -> None:
+    if "\0" in word or not values.is_unicode(word):
+        raise UsageError(
+            f"{what} is not valid UTF-8 text: {word!r}", hint="rename the file, or use a link to it"
+        )
+
+
 def _checked_script(name: str) -> Path:
     path = Path(name)
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_script(name, path) from None
+    except OSError as cause:
+        raise _unreadable(name, cause) from cause
+    if stat.S_ISDIR(mode):
         raise UsageError(f"the script {name} is a folder", hint="give a file in it, or use -m")
-    if not path.exists():
-        try:
-            beside = sorted(str(other) for other in path.parent.glob("*.py"))
-        except OSError:
-            beside = []
-        guess = close_match(name, [other.removeprefix("./") for other in beside])
+    if not stat.S_ISREG(mode):
         raise UsageError(
-            f"there is no script {name}", hint=guess or f"seen from the folder {Path.cwd()}"
+            f"the script {name} is not a regular file", hint="every worker reads it: save it first"
         )
     try:
         with path.open("rb") as file:
             file.read(1)
     except OSError as cause:
-        reason = (cause.strerror or str(cause)).lower()
-        raise UsageError(f"cannot read the script {name} ({reason})") from cause
+        raise _unreadable(name, cause) from cause
     return path.absolute()
 
 
+def _no_script(name: str, path: Path) -> UsageError:
+    try:
+        beside = sorted(str(other) for other in path.parent.glob("*.py"))
+    except OSError:
+        beside = []
+    guess = close_match(name, [other.removeprefix("./") for other in beside])
+    hint = guess or f"paths are relative to the folder {working_folder()}"
+    return UsageError(f"there is no script {name}", hint=hint)
+
+
+def _unreadable(name: str, cause: OSError) -> UsageError:
+    return UsageError(
+        f"cannot read the script {name} ({os_reason(cause)})",
+        hint="see its permissions, or give another path",
+    )
+
+
 def _check_module(name: str) -> None:
-    package = name.partition(".")[0]
-    is_name = all(part.isidentifier() for part in name.split("."))
-    found = is_name and importlib.machinery.PathFinder.find_spec(package, ["", *sys.path])
-    if not found and package not in sys.builtin_module_names:
+    """See that ``python -m`` would find a module; none of its packages is imported."""
+    parts = name.split(".")
+    known = parts[0] in sys.builtin_module_names and len(parts) == 1
+    if not known and not (all(part.isidentifier() for part in parts) and _is_found(parts)):
         path = name.endswith(".py") or "/" in name
-        hint = "leave out -m to run a file" if path else f"seen from the folder {Path.cwd()}"
+        hint = "leave out -m to run a file" if path else f"searched from {working_folder()}"
         raise UsageError(f"there is no module {name!r}", hint=hint)
+
+
+def _is_found(parts: list[str]) -> bool:
+    spec = importlib.machinery.PathFinder.find_spec(parts[0], ["", *sys.path])
+    if spec is None:  # an editable install may have a finder of its own
+        found = (finder.find_spec(parts[0], None) for finder in sys.meta_path)
+        spec = next((one for one in found if one is not None), None)
+    for count in range(2, len(parts) + 1):
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        places = list(spec.submodule_search_locations)
+        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:count]), places)
+    return spec is not None
 
 
 def _name(asked: LaunchRequest) -> str:
     if asked.name is None:
         own = asked.script.rpartition(".")[2] if asked.is_module else Path(asked.script).stem
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", own).strip("._-")
-        return plain[:LONGEST_NAME] or "job"
-    if not _NAME.fullmatch(asked.name) or len(asked.name) > LONGEST_NAME:
-        raise UsageError(
-            f"a job cannot be called {asked.name!r}",
-            hint=f"use letters, digits, '.', '_' and '-', {LONGEST_NAME} at most",
-        )
-    return asked.name
+        return plain[: values.MAX_NAME] or "job"
+    return values.job_name(asked.name)
 
 
 def _curve(path: str | None) -> dict[str, Any] | None:
@@ -107,16 +165,16 @@ def _curve(path: str | None) -> dict[str, Any] | None:
 
 
 def _log_folder(path: str | None) -> str | None:
+    """Return the log folder as an absolute path, having seen that it can be made and written."""
     if path is None:
         return None
-    folder = Path(path).expanduser().absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        reason = (cause.strerror or str(cause)).lower()
-        raise UsageError(f"cannot make the log folder {folder} ({reason})") from cause
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write to the log folder {folder}")
+    folder = expanded(path)
+    with writing(folder, "the log folder"):
+        place = next(place for place in (folder, *folder.parents) if place.exists())
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return str(folder)
 
 
@@ -126,4 +184,5 @@ def _environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if name not in _NOT_SENT and not name.startswith("TORCHELASTIC_")
+        if values.is_unicode(name + value)
     }

@@ -7,10 +7,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from eflib.errors import UsageError
-from eflib.profiles.profile import Profile, from_json, measured, to_json
+from eflib.files import read_text, writing
+from eflib.profiles.profile import (
+    FORM,
+    MAX_GPUS,
+    Profile,
+    from_json,
+    gpu_count,
+    measured,
+    to_json,
+)
 
 TABLE_COLUMN = "global_batch_size"  # opens the header of a table of curves
 POINT_COLUMNS = ["gpus", "steps_per_second"]
+CURVE_FORM = f"a curve has the columns {','.join(POINT_COLUMNS)}, or ends in .json"
+TABLE_FORM = (
+    f"a table has the columns {TABLE_COLUMN},1,2,4,... and a curve {','.join(POINT_COLUMNS)}"
+)
+MAX_BYTES = 2**20
+"""Size of the largest file of curves that is read, in bytes; those that ship have about 500."""
 
 
 def read(path: str | Path) -> Profile:
@@ -28,13 +43,7 @@ def read(path: str | Path) -> Profile:
     """
     file = Path(path)
     if file.suffix.lower() == ".json":
-        try:
-            fields = json.loads(_text_of(file))
-        except json.JSONDecodeError as error:
-            raise UsageError(
-                f"{file}:{error.lineno}: not JSON: {error.msg} at column {error.colno}"
-            ) from error
-        return from_json(fields, origin=str(file))
+        return from_json(_json(file), origin=str(file))
     rows = _rows(file)
     header = [word.strip() for word in rows[0][1]] if rows else []
     if header[:1] == [TABLE_COLUMN]:
@@ -44,15 +53,19 @@ def read(path: str | Path) -> Profile:
         )
     if header != POINT_COLUMNS:
         raise UsageError(
-            f"{file}:1: expected the columns {','.join(POINT_COLUMNS)}, found {','.join(header)!r}"
+            f"{file}:1: expected the columns {','.join(POINT_COLUMNS)}, "
+            f"found {','.join(header)[:80]!r}",
+            hint=CURVE_FORM,
         )
     points = {}
     for line, row in rows[1:]:
         if len(row) != len(POINT_COLUMNS):
-            raise UsageError(f"{file}:{line}: expected 2 values, found {len(row)}")
+            raise UsageError(f"{file}:{line}: expected 2 values, found {len(row)}", hint=TABLE_FORM)
         count = _count(row[0], f"{file}:{line}: gpus")
         if count in points:
-            raise UsageError(f"{file}:{line}: {count} GPUs for the second time")
+            raise UsageError(
+                f"{file}:{line}: {count} GPUs for the second time", hint="leave one of them out"
+            )
         points[count] = _rate(row[1], f"{file}:{line}: steps_per_second")
     return Profile(
         model=file.stem, device="", points=measured(points, origin=str(file)), source=str(file)
@@ -64,10 +77,14 @@ def write(profile: Profile, folder: str | Path) -> Path:
 
     Returns:
         The file written; one of that name is replaced.
+
+    Raises:
+        UsageError: It cannot be written.
     """
     file = Path(folder) / profile.file_name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(to_json(profile), indent=2) + "\n", encoding="utf-8")
+    with writing(file, "the profile"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(to_json(profile), indent=2) + "\n", encoding="utf-8")
     return file
 
 
@@ -82,12 +99,17 @@ def read_folder(folder: str | Path) -> tuple[Profile, ...]:
     """
     place = Path(folder)
     if not place.is_dir():
-        raise UsageError(f"no folder of profiles at {place}")
+        raise UsageError(
+            f"no folder of profiles at {place}", hint="see those that ship: efctl profiles list"
+        )
     found = [read(file) for file in place.glob("*.json")]
     for file in place.glob("*.csv"):
         found += read_table(file)
     if not found:
-        raise UsageError(f"no profile in {place}: neither *.json nor *.csv")
+        raise UsageError(
+            f"no profile in {place}: neither *.json nor *.csv",
+            hint="efctl profile SCRIPT measures one; efctl profiles import makes some of a table",
+        )
     return ordered(found)
 
 
@@ -111,12 +133,17 @@ def read_table(path: str | Path, *, device: str = "", source: str = "") -> tuple
     file = Path(path)
     rows = _rows(file)
     if not rows or rows[0][1][0].strip() != TABLE_COLUMN:
-        raise UsageError(f"{file}:1: the first column must be {TABLE_COLUMN}, then GPU counts")
+        raise UsageError(
+            f"{file}:1: the first column must be {TABLE_COLUMN}, then GPU counts", hint=TABLE_FORM
+        )
     counts = [_count(word, f"{file}:1: a column") for word in rows[0][1][1:]]
     profiles = []
     for line, row in rows[1:]:
         if len(row) != len(counts) + 1:
-            raise UsageError(f"{file}:{line}: expected {len(counts) + 1} values, found {len(row)}")
+            raise UsageError(
+                f"{file}:{line}: expected {len(counts) + 1} values, found {len(row)}",
+                hint=TABLE_FORM,
+            )
         points = {
             count: _rate(word, f"{file}:{line}: column {count}")
             for count, word in zip(counts, row[1:], strict=True)
@@ -127,7 +154,7 @@ def read_table(path: str | Path, *, device: str = "", source: str = "") -> tuple
                     model=file.stem,
                     device=device.lower(),
                     points=measured(points, origin=f"{file}:{line}"),
-                    global_batch_size=_count(row[0], f"{file}:{line}: {TABLE_COLUMN}"),
+                    global_batch_size=_batch_size(row[0], f"{file}:{line}: {TABLE_COLUMN}"),
                     source=source or str(file),
                 )
             )
@@ -155,7 +182,7 @@ def import_tables(
     tables = sorted(place.glob("*.csv")) if place.is_dir() else [place]
     found = [one for table in tables for one in read_table(table, device=device, source=source)]
     if not found:
-        raise UsageError(f"no table of throughputs in {place}")
+        raise UsageError(f"no table of throughputs in {place}", hint=TABLE_FORM)
     return tuple(write(profile, folder) for profile in ordered(found))
 
 
@@ -166,12 +193,26 @@ def ordered(profiles: Iterable[Profile]) -> tuple[Profile, ...]:
 
 def _text_of(file: Path) -> str:
     """Return a file's text, or say why there is none."""
+    return read_text(file, "the profile", max_bytes=MAX_BYTES)
+
+
+def _json(file: Path) -> object:
+    """Return what a JSON file holds."""
+    text = _text_of(file)
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UsageError(f"no profile at {file}: there is no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the profile {file}: {error}") from error
+        fields: object = json.loads(text)
+        json.dumps(fields, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{file}:{error.lineno}: not JSON: {error.msg} at column {error.colno}", hint=FORM
+        ) from error
+    except RecursionError:
+        raise UsageError(f"{file}: the JSON is nested too deeply", hint=FORM) from None
+    except UnicodeEncodeError:
+        raise UsageError(f"{file}: a text holds half of a surrogate pair", hint=FORM) from None
+    except ValueError:  # Python reads integers of at most 4300 digits
+        raise UsageError(f"{file}: a number has too many digits", hint=FORM) from None
+    return fields
 
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
@@ -181,10 +222,22 @@ def _rows(file: Path) -> list[tuple[int, list[str]]]:
 
 
 def _count(word: str, what: str) -> int:
-    """Return a whole number from 1 up."""
-    if not word.strip().isdecimal() or int(word) < 1:
-        raise UsageError(f"{what} {word.strip()!r} is not a whole number from 1 up")
-    return int(word)
+    """Return a GPU count."""
+    count = gpu_count(word)
+    if count is None:
+        raise UsageError(
+            f"{what} must be an integer from 1 to {MAX_GPUS}, got {word.strip()[:80]!r}",
+            hint=TABLE_FORM,
+        )
+    return count
+
+
+def _batch_size(word: str, what: str) -> int:
+    """Return a global batch size."""
+    digits = word.strip()
+    if not digits.isdecimal() or len(digits) > 15 or int(digits) < 1:
+        raise UsageError(f"{what} must be an integer from 1, got {digits[:80]!r}", hint=TABLE_FORM)
+    return int(digits)
 
 
 def _rate(word: str, what: str) -> float:
@@ -192,4 +245,6 @@ def _rate(word: str, what: str) -> float:
     try:
         return float(word) if word.strip() else math.nan
     except ValueError as error:
-        raise UsageError(f"{what}: {word.strip()!r} is not a number") from error
+        raise UsageError(
+            f"{what} must be a number, got {word.strip()[:80]!r}", hint=TABLE_FORM
+        ) from error

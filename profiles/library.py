@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from eflib.errors import UsageError
+from eflib.files import is_folder
 from eflib.profiles import files
 from eflib.profiles.profile import Profile
 from eflib.scheduling.scaling import ScalingCurve
@@ -83,7 +84,7 @@ def curves(name_or_folder: str | Path) -> dict[tuple[str, int], ScalingCurve]:
     name = str(name_or_folder)
     if name.lower() in devices():
         found: Iterable[Profile] = (p for p in available() if p.device == name.lower())
-    elif Path(name).is_dir():
+    elif is_folder(name):
         found = files.read_folder(name)
     else:
         known = ", ".join(devices())

@@ -29,6 +29,14 @@ from eflib.errors import UsageError
 from eflib.scheduling.scaling import ScalingCurve
 
 SCHEMA = 1
+MAX_GPUS = 65_536
+"""The largest GPU count of a point."""
+MAX_POINTS = 256
+MIN_RATE, MAX_RATE = 1e-9, 1e9
+"""The slowest and the fastest speed of a point, in steps per second."""
+MAX_NUMBER = 1e300
+MAX_TEXT = 1000
+FORM = "for the form, see: efctl profiles show bert --json"
 
 
 @dataclass(frozen=True)
@@ -117,20 +125,23 @@ def from_json(fields: object, *, origin: str) -> Profile:
             value of the wrong kind.
     """
     if not isinstance(fields, dict):
-        raise UsageError(
-            f"no profile in {origin}: expected an object, found {type(fields).__name__}"
-        )
+        raise _bad(f"no profile in {origin}: expected an object, found {type(fields).__name__}")
     if fields.get("schema", SCHEMA) != SCHEMA:
         raise UsageError(
-            f"cannot read {origin}: schema {fields['schema']!r}, this eflib reads schema {SCHEMA}",
+            f"cannot read {origin}: schema {_short(fields['schema'])}, "
+            f"this eflib reads schema {SCHEMA}",
             hint="a newer eflib may have written it",
         )
     size = fields.get("global_batch_size")
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-        raise UsageError(f"global_batch_size {size!r} in {origin} is not a whole number from 1 up")
+    if size is not None and (
+        not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 2**53
+    ):
+        raise _bad(
+            f"global_batch_size in {origin} must be an integer from 1 to 2**53, got {_short(size)}"
+        )
     details = fields.get("details") or {}
     if not isinstance(details, dict):
-        raise UsageError(f"details in {origin} is no object: {details!r}")
+        raise _bad(f"details in {origin} must be an object, got {_short(details)}")
     return Profile(
         model=_text(fields, "model", origin),
         device=_text(fields, "device", origin, default="").lower(),
@@ -149,7 +160,7 @@ def from_json(fields: object, *, origin: str) -> Profile:
 def _points(fields: Mapping[str, Any], origin: str) -> dict[int, float]:
     """Return the measured points, of which there must be at least one."""
     if "points" not in fields:
-        raise UsageError(f"no points in {origin}", hint=f"it has {', '.join(sorted(fields))}")
+        raise UsageError(f"no points in {origin}", hint=f"it has {', '.join(sorted(fields))[:200]}")
     return measured(_by_count(fields["points"], "points", origin), origin=origin)
 
 
@@ -157,12 +168,12 @@ def _guesses(value: object, origin: str) -> dict[int, tuple[float, float]]:
     """Return the guesses (steps per second, margin) by GPU count."""
     parts: dict[str, dict[str, Any]] = {"steps_per_s": {}, "margin": {}}
     if not isinstance(value, dict):
-        raise UsageError(f"extrapolated in {origin} is no object by GPU count: {value!r}")
+        raise _bad(f"extrapolated in {origin} must be an object by GPU count, got {_short(value)}")
     for count, guess in value.items():
         if not isinstance(guess, dict) or not parts.keys() <= guess.keys():
-            raise UsageError(
-                f"{guess!r} at {count} GPUs under extrapolated in {origin} has no steps_per_s "
-                "with a margin"
+            raise _bad(
+                f"extrapolated in {origin} must have steps_per_s and margin at {count} GPUs, "
+                f"got {_short(guess)}"
             )
         for name, numbers in parts.items():
             numbers[count] = guess[name]
@@ -174,27 +185,53 @@ def _guesses(value: object, origin: str) -> dict[int, tuple[float, float]]:
 def measured(points: Mapping[int, float], *, origin: str) -> dict[int, float]:
     """Return the points that were measured, ascending; zero, negative and nan mean: was not.
 
+    Args:
+        points: Steps per second by GPU count.
+        origin: Where they come from, for messages.
+
     Raises:
-        UsageError: None is left.
+        UsageError: None is left, there are more than ``MAX_POINTS``, or a speed is below
+            ``MIN_RATE`` or above ``MAX_RATE``.
     """
     known = {n: rate for n, rate in sorted(points.items()) if math.isfinite(rate) and rate > 0}
     if not known:
-        raise UsageError(f"no measured point in {origin}: every throughput is zero or missing")
+        raise _bad(f"no measured point in {origin}: every throughput is zero or missing")
+    if len(known) > MAX_POINTS:
+        raise _bad(f"{origin} has {len(known)} points; at most {MAX_POINTS} are read")
+    for count, rate in known.items():
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise _bad(
+                f"{rate:g} steps per second at {count} GPUs in {origin} is outside of "
+                f"{MIN_RATE:g} to {MAX_RATE:g}"
+            )
     return known
 
 
 def _by_count(value: object, name: str, origin: str) -> dict[int, float]:
     """Return a JSON object of numbers by GPU count."""
     if not isinstance(value, dict):
-        raise UsageError(f"{name} in {origin} is no object of numbers by GPU count: {value!r}")
+        raise _bad(f"{name} in {origin} must be an object by GPU count, got {_short(value)}")
     numbers = {}
-    for count, number in value.items():
-        if not str(count).isdecimal() or int(count) < 1:
-            raise UsageError(f"{count!r} under {name} in {origin} is not a GPU count from 1 up")
+    for word, number in value.items():
+        count = gpu_count(str(word))
+        if count is None:
+            raise _bad(
+                f"{name} in {origin} must be by GPU count from 1 to {MAX_GPUS}, got {_short(word)}"
+            )
         if isinstance(number, bool) or not isinstance(number, (int, float, type(None))):
-            raise UsageError(f"{number!r} at {count} GPUs under {name} in {origin} is not a number")
-        numbers[int(count)] = math.nan if number is None else float(number)
+            raise _bad(f"{name} in {origin} at {count} GPUs must be a number, got {_short(number)}")
+        if isinstance(number, int) and abs(number) > MAX_NUMBER:
+            raise _bad(f"{name} in {origin} at {count} GPUs is too large: {_short(number)}")
+        numbers[count] = math.nan if number is None else float(number)
     return dict(sorted(numbers.items()))
+
+
+def gpu_count(word: str) -> int | None:
+    """Return the GPU count that a text spells; None if it is not one from 1 to ``MAX_GPUS``."""
+    word = word.strip()
+    if not word.isdecimal() or len(word) > len(str(MAX_GPUS)):
+        return None
+    return int(word) if 1 <= int(word) <= MAX_GPUS else None
 
 
 def _text(fields: Mapping[str, Any], name: str, origin: str, *, default: str | None = None) -> str:
@@ -203,5 +240,19 @@ def _text(fields: Mapping[str, Any], name: str, origin: str, *, default: str | N
     if value is None and default is not None:
         return default
     if not isinstance(value, str) or (not value.strip() and default is None):
-        raise UsageError(f"{name} in {origin} is not a text: {value!r}")
+        raise _bad(f"{name} in {origin} must be a text, got {_short(value)}")
+    if len(value) > MAX_TEXT:
+        raise _bad(f"{name} in {origin} has {len(value)} characters; at most {MAX_TEXT} are read")
     return value
+
+
+def _short(value: object) -> str:
+    """Return the beginning of a value, for a message."""
+    if isinstance(value, int) and abs(value) > MAX_NUMBER:
+        return "a number of more than 300 digits"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _bad(problem: str) -> UsageError:
+    return UsageError(problem, hint=FORM)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eflib.errors import UsageError
+from eflib.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,17 +63,20 @@ def save(paint: Callable[[Figure], None], out: str | Path) -> tuple[Path, Path]:
         The two files written.
 
     Raises:
-        UsageError: matplotlib is not installed.
+        UsageError: matplotlib is not installed, or the files cannot be written.
     """
     matplotlib = _matplotlib()
     place = Path(out)
+    if not place.name:
+        raise UsageError(f"{str(out)!r} is not the name of a figure", hint="as in curves.png")
     png, svg = place.with_suffix(".png"), place.with_suffix(".svg")
     with matplotlib.rc_context(STYLE):
         figure = matplotlib.figure.Figure(layout="constrained")
         paint(figure)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(png, dpi=DOTS_PER_INCH, metadata={"Software": None})
-        figure.savefig(svg, metadata={"Date": None})
+        with writing(png, "the figure"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(png, dpi=DOTS_PER_INCH, metadata={"Software": None})
+            figure.savefig(svg, metadata={"Date": None})
     return png, svg
 
 

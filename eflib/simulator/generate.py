@@ -19,6 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from eflib.errors import UsageError
+from eflib.files import read_text, writing
 from eflib.scheduling.scaling import ScalingCurve
 
 Curves = Mapping[tuple[str, int], ScalingCurve]
@@ -31,6 +32,10 @@ SHORT_SHARE = 0.8
 SHORT_DECADES = (1.0, 2.5)
 LONG_DECADES = (2.5, 4.0)
 DEADLINE_FACTORS = (0.5, 1.5)  # the paper's lambda, uniform
+MAX_VALUE = 1e12  # of a time, duration or GPU count in a log
+MAX_JOBS = 1_000_000
+MAX_GAP = 1e9  # seconds; some thirty years
+MAX_FACTOR = 1e6
 RAW_COLUMNS = ("job_id", "submission_time", "duration", "num_gpu")
 
 
@@ -86,10 +91,17 @@ class Draws:
 
     def __post_init__(self) -> None:
         if not 0 <= self.best_effort_share <= 1:
-            raise UsageError(f"best-effort share {self.best_effort_share} is not within 0 and 1")
+            raise UsageError(
+                f"best-effort share {self.best_effort_share} is not within 0 and 1",
+                hint="write 0.3 for three jobs in ten",
+            )
         low, high = self.deadline_factors
-        if not 0 < low <= high:
-            raise UsageError(f"deadline factors {low} to {high} are not a range above 0")
+        if not 0 < low <= high <= MAX_FACTOR:
+            raise UsageError(
+                f"deadline factors {low} to {high} are not a range above 0 and up to "
+                f"{MAX_FACTOR:g}",
+                hint="write the smaller one first, as in 0.5,1.5",
+            )
 
     def stream(self, quantity: str) -> random.Random:
         """Return the random stream of one quantity."""
@@ -114,10 +126,15 @@ def generate(
     Raises:
         UsageError: ``num_jobs`` or ``mean_gap`` is out of range, or there is no curve.
     """
-    if num_jobs < 1:
-        raise UsageError(f"a trace of {num_jobs} jobs: there must be at least 1")
-    if not (math.isfinite(mean_gap) and mean_gap >= 0):
-        raise UsageError(f"mean gap {mean_gap} between jobs is not a time in seconds")
+    if not 1 <= num_jobs <= MAX_JOBS:
+        raise UsageError(
+            f"a trace must have 1 to {MAX_JOBS} jobs, got {num_jobs}", hint="100 make a short one"
+        )
+    if not 0 <= mean_gap <= MAX_GAP:
+        raise UsageError(
+            f"the mean gap between jobs must be 0 to {MAX_GAP:g} seconds, got {mean_gap}",
+            hint="1500 is that of the paper's traces; 0 submits all jobs at once",
+        )
     draws = draws or Draws()
     gaps, durations, requests = (draws.stream(name) for name in ("gap", "duration", "num_gpu"))
     drawn_gaps = (-math.log(1.0 - gaps.random()) * mean_gap for _ in range(num_jobs - 1))
@@ -157,9 +174,17 @@ def convert(
 
 
 def write(jobs: Iterable[TraceRow], path: str | Path) -> Path:
-    """Write a trace as CSV with the columns of ``COLUMNS``, and return its path."""
+    """Write a trace as CSV with the columns of ``COLUMNS``, and return its path.
+
+    Args:
+        jobs: The rows, in order.
+        path: The file; one of that name is replaced.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
     file = Path(path)
-    with file.open("w", newline="", encoding="utf-8") as handle:
+    with writing(file, "the trace"), file.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(astuple(job) for job in jobs)
@@ -171,7 +196,10 @@ def _complete(
 ) -> Iterator[TraceRow]:
     """Draw what a log does not say: model, deadline, and whether it counts."""
     if not curves:
-        raise UsageError("no scaling curve to draw a job's model from")
+        raise UsageError(
+            "no scaling curve to draw a job's model from",
+            hint="curves need a global batch size; see: efctl profiles list",
+        )
     models, factors, efforts = (draws.stream(n) for n in ("model", "deadline", "best_effort"))
     for job_id, submitted, duration, num_gpus in raw:
         fitting = [key for key in sorted(curves) if num_gpus in curves[key].counts]
@@ -221,19 +249,22 @@ def _scalable(curves: Curves) -> Curves:
 
 def _read_log(file: Path) -> Iterator[tuple[str, int, int, int]]:
     """Yield (job_id, submission, duration, GPUs) of each row of a raw log."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the log {file}: {error}") from error
+    text = read_text(file, "the log")
     reader = csv.DictReader(text.splitlines())
     missing = [column for column in RAW_COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
-        raise UsageError(f"{file}:1: no column {', '.join(missing)}")
+        raise UsageError(
+            f"{file}:1: no column {', '.join(missing)}",
+            hint=f"a log has the columns {','.join(RAW_COLUMNS)}",
+        )
     seen: set[str] = set()
     for row in reader:
         place = f"{file}:{reader.line_num}"
         if not row["job_id"] or row["job_id"] in seen:
-            raise UsageError(f"{place}: column job_id: {row['job_id']!r} is empty or a repetition")
+            raise UsageError(
+                f"{place}: column job_id: {row['job_id']!r} is empty or a repetition",
+                hint="every job needs an id of its own",
+            )
         seen.add(row["job_id"])
         submitted = _number(row, "submission_time", 0, place)
         duration, num_gpus = _number(row, "duration", 1, place), _number(row, "num_gpu", 1, place)
@@ -247,6 +278,9 @@ def _number(row: Mapping[str, str | None], column: str, least: int, place: str) 
         value = float(word)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= least):
-        raise UsageError(f"{place}: column {column}: {word!r} is not a number from {least} up")
+    if not least <= value <= MAX_VALUE:
+        raise UsageError(
+            f"{place}: column {column}: {word!r} is not a number from {least} to {MAX_VALUE:g}",
+            hint="times are in seconds",
+        )
     return int(value)

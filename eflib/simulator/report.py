@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from eflib.files import writing
 from eflib.simulator.policies import ClusterShape, GpuIds
 from eflib.simulator.trace import Trace, TraceJob
 
@@ -167,7 +168,14 @@ class Result:
 
         Args:
             folder: Made if it is not there.
+
+        Raises:
+            UsageError: It cannot be written.
         """
+        with writing(folder, "the simulated run"):
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "jobs.csv").open("w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle, lineterminator="\n")

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from eflib.errors import UsageError
+from eflib.files import read_text
 
+WRITER = "efctl simulate --out DIR writes a run"
 DRAINING = 1.5  # share of the time of submissions that a figure shows at most
 Range = tuple[int, int]  # first GPU, number of GPUs
 
@@ -154,8 +156,10 @@ def load(folder: str | Path) -> RunResult:
             jobs=jobs,
             holdings=tuple(sorted(_holdings(place / "schedule.csv"), key=_by_start)),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{place / 'summary.json'} is not a summary: {error}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"{place / 'summary.json'} is not a summary: {error}", hint=WRITER
+        ) from error
 
 
 def _by_start(holding: Holding) -> tuple[float, str]:
@@ -167,9 +171,11 @@ def _summary(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(_text(file))
     except json.JSONDecodeError as error:
-        raise UsageError(f"{file}:{error.lineno}: not JSON: {error.msg}") from error
+        raise UsageError(f"{file}:{error.lineno}: not JSON: {error.msg}", hint=WRITER) from error
+    except (RecursionError, ValueError):
+        raise UsageError(f"{file} is not a summary: its JSON is too deep", hint=WRITER) from None
     if not isinstance(found, dict):
-        raise UsageError(f"{file} is not a summary: expected an object")
+        raise UsageError(f"{file} is not a summary: expected an object", hint=WRITER)
     return found
 
 
@@ -188,7 +194,9 @@ def _jobs(file: Path) -> Iterator[JobResult]:
                 global_batch_size=int(row["batch_size"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{file}:{line}: not a row of jobs.csv: {error}") from error
+            raise UsageError(
+                f"{file}:{line}: not a row of jobs.csv: {error}", hint=WRITER
+            ) from error
 
 
 def _holdings(file: Path) -> Iterator[Holding]:
@@ -198,7 +206,9 @@ def _holdings(file: Path) -> Iterator[Holding]:
         try:
             rows[row["job_id"]].append((float(row["time"]), _ranges(row["gpus"])))
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{file}:{line}: not a row of schedule.csv: {error}") from error
+            raise UsageError(
+                f"{file}:{line}: not a row of schedule.csv: {error}", hint=WRITER
+            ) from error
     for job_id, changes in rows.items():
         for (start, ranges), (end, _) in pairwise(changes):
             if ranges and end > start:
@@ -223,11 +233,4 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _text(file: Path) -> str:
     """Return a file's text, or say which part of a run is missing."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"no simulated run in {file.parent}: cannot read {file.name}",
-            detail=str(error),
-            hint="efctl simulate --out DIR writes one",
-        ) from error
+    return read_text(file, "the file of a simulated run", hint=WRITER)

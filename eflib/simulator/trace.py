@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from eflib.errors import UsageError
+from eflib.files import read_text
 from eflib.scheduling.scaling import ScalingCurve
 
 Curves = Mapping[tuple[str, int], ScalingCurve]
@@ -26,6 +26,10 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "best_effort": ("best_effort",),
 }
 """Our word for each column, and the published spellings of it."""
+
+FORM = "for the form of a trace, see one that this makes: efctl trace jobs.csv --jobs 3"
+MAX_VALUE = 1e15
+"""The largest number of a trace."""
 
 OPTIONAL = frozenset({"num_gpus", "duration", "best_effort"})
 
@@ -75,11 +79,11 @@ def read_trace(file: Path) -> Trace:
         UsageError: The file cannot be read, lacks a column, or a value is bad; names file, line
             and column.
     """
+    text = read_text(file, "the trace", hint="efctl trace makes one")
     try:
-        with file.open(newline="", encoding="utf-8") as handle:
-            rows = list(csv.reader(handle))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"cannot read trace {file}: {error}") from error
+        rows = list(csv.reader(text.splitlines(keepends=True)))
+    except csv.Error as error:
+        raise UsageError(f"cannot read the trace {file}: {error}", hint=FORM) from error
     if not rows:
         raise UsageError(f"{file}:1:1: the trace is empty", hint="the first line names the columns")
     columns = _columns(file, rows[0])
@@ -91,6 +95,7 @@ def read_trace(file: Path) -> Trace:
         if job.job_id in jobs:
             raise UsageError(
                 f"{file}:{number}:{columns['job_id'] + 1}: job {job.job_id!r} is there already",
+                hint="every job needs an id of its own",
                 detail=f"first on line {jobs[job.job_id].line}",
             )
         jobs[job.job_id] = job
@@ -139,6 +144,7 @@ def _columns(file: Path, header: list[str]) -> dict[str, int]:
             raise UsageError(
                 f"{file}:1: the trace has no column {wanted}",
                 detail=f"columns: {', '.join(names)}",
+                hint=FORM,
             )
     return found
 
@@ -197,7 +203,7 @@ class _Row:
             value = float(text)
         except ValueError:
             raise self._bad(word, repr(text), wanted) from None
-        if not math.isfinite(value) or not is_good(value):
+        if not abs(value) <= MAX_VALUE or not is_good(value):
             raise self._bad(word, repr(text), wanted)
         return value
 
@@ -207,5 +213,6 @@ class _Row:
         return UsageError(
             f"{self._file}:{self._line}:{place + 1}: {name} should be {wanted}, not {found}"
             if found != "nothing is there"
-            else f"{self._file}:{self._line}:{place + 1}: {name} is missing"
+            else f"{self._file}:{self._line}:{place + 1}: {name} is missing",
+            hint=FORM,
         )

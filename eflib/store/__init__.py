@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from eflib.errors import StoreError, UsageError
+from eflib.files import expanded
 from eflib.store import keys, quiet
 from eflib.store.base import Store, wait_for
 from eflib.store.file import FolderStore
@@ -27,15 +28,16 @@ __all__ = [
 _FORMS = "a folder, file:///a/folder or tcp://host:port"
 
 
-def open_store(url: str | Path) -> Store:
+def open_store(url: str | Path, *, must_exist: bool = False) -> Store:
     """Return the store at an address, having seen that it can be used.
 
     Args:
         url: A folder, ``file:///folder`` or ``tcp://host:port``.
+        must_exist: A folder is not made where there is none.
 
     Raises:
         UsageError: The address has none of these forms.
-        StoreError: The store there cannot be used.
+        StoreError: The store there cannot be used, or there must be one and is none.
     """
     text = str(url)
     scheme, mark, _ = text.partition("://")
@@ -44,7 +46,7 @@ def open_store(url: str | Path) -> Store:
     if not mark:
         if text.startswith(("tcp:", "file:")):
             raise UsageError(f"cannot read the store's address {text!r}", hint=f"give {_FORMS}")
-        return _folder(text)
+        return _folder(text, must_exist=must_exist)
     if scheme == "file":
         path = text.removeprefix("file://").removeprefix("localhost")
         if not path.startswith("/"):
@@ -52,25 +54,30 @@ def open_store(url: str | Path) -> Store:
                 f"cannot read the store's address {text!r}: a file address has three slashes",
                 hint="write file:///a/folder",
             )
-        return _folder(unquote(path))
+        return _folder(unquote(path), must_exist=must_exist)
     if scheme == "tcp":
         return _tcp(text)
     raise UsageError(f"no store is known by {scheme + '://'!r}, in {text!r}", hint=f"give {_FORMS}")
 
 
-def _folder(path: str) -> Store:
-    store = FolderStore(path)
+def _folder(path: str, *, must_exist: bool) -> Store:
+    store = FolderStore(expanded(path))
+    if must_exist and not store.was_used():
+        raise StoreError(
+            f"there is no store at {store.url}",
+            hint="give the address that the coordinator was started with",
+        )
     store.check()
     return store
 
 
 def _tcp(text: str) -> Store:
-    parts = urlsplit(text)
     try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or not port or parts.path not in ("", "/"):
+        parts = urlsplit(text)
+        host, port, path = parts.hostname, parts.port, parts.path
+    except ValueError:  # brackets that do not match, a port that is not one
+        host, port, path = None, None, ""
+    if not host or not port or path not in ("", "/"):
         raise UsageError(
             f"cannot read the store's address {text!r}: it needs a host and a port",
             hint="write tcp://host:port, as in tcp://node0:29500",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from eflib.errors import StoreError
+from eflib.files import is_folder
 from eflib.store import atomic
 from eflib.store.base import LONGEST_VALUE, STREAMS, Keys, Store, check_key, check_value
 
@@ -50,6 +51,10 @@ class FolderStore(Store):
     def url(self) -> str:
         """The folder, as an absolute path."""
         return self._root
+
+    def was_used(self) -> bool:
+        """Tell whether the folder is a store already: somebody has opened it as one."""
+        return is_folder(self._temporary)
 
     def check(self) -> None:
         """Make the folder where it is missing, and see that it can be written and read.

@@ -6,7 +6,7 @@ import socket
 
 from eflib.agent.process import run_agent
 from eflib.home import default_store_url, home_folder, key_file, make_home
-from eflib.launcher.arguments import number
+from eflib.launcher import values
 from eflib.store import load_or_create_key
 
 
@@ -18,13 +18,14 @@ def command(*, slots: str | None = None, node: str | None = None, store: str | N
         node: What this machine is called; by default its host name.
         store: Where the cluster is: a folder or tcp://host:port.
     """
-    count = number(slots, "--slots")
+    count = values.number(slots, "--slots", most=values.MAX_SLOTS)
+    name = values.node_name(node or socket.gethostname())
     home = make_home(home_folder())
     load_or_create_key(key_file(home))
     run_agent(
         store_url=store or default_store_url(home),
         key_file=key_file(home),
-        node=node or socket.gethostname(),
+        node=name,
         slots=count,
         home=home,
     )

@@ -23,7 +23,10 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
     status = cluster.find(job)
     job_id = str(status["job"])
     if wording.has_ended(status):
-        raise UsageError(f"job {wording.title(status)!r} has ended already ({status['state']})")
+        raise UsageError(
+            f"job {wording.title(status)!r} has ended already ({status['state']})",
+            hint="see those that run with: efctl status",
+        )
     services.client(cluster).request("cancel", job=job_id)
 
     def ended() -> wording.Status | None:

@@ -6,8 +6,7 @@ import sys
 import time
 
 from eflib.errors import UsageError
-from eflib.launcher import wording
-from eflib.launcher.arguments import number
+from eflib.launcher import values, wording
 from eflib.launcher.commands.reading import cluster_to_read
 from eflib.launcher.documents import Cluster, Document
 from eflib.launcher.logs import RankLog, ranks
@@ -30,7 +29,7 @@ def command(
         rank: Only this rank's lines; by default those of all ranks, one rank after the other.
         store: Where the cluster is: a folder or tcp://host:port.
     """
-    only = number(rank, "--rank", least=0)
+    only = values.number(rank, "--rank", least=0)
     cluster = cluster_to_read(store)
     status = cluster.find(job)
     if not status.get("log_dir") and not follow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def command(kind: str, folder: str, *, policies: str | None = None, out: str | N
 
 def _runs(folder: Path, policies: set[str] | None) -> list[RunResult]:
     """Return the runs in and below a folder."""
-    found = [load(file.parent) for file in sorted(folder.rglob("summary.json"))]
+    places = sorted(place for place, _, files in os.walk(folder) if "summary.json" in files)
+    found = [load(place) for place in places]
     runs = [run for run in found if policies is None or run.policy in policies]
     if not runs:
         known = ", ".join(sorted({run.policy for run in found}))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from eflib.launcher import curves, tables, wording
-from eflib.launcher.arguments import number
+from eflib.launcher import curves, tables, values, wording
 from eflib.launcher.eflaunch import LaunchRequest
 from eflib.launcher.launch import submit
 from eflib.launcher.screen import Screen
@@ -45,8 +44,8 @@ def command(  # noqa: PLR0913 - each is an option
         script=script,
         arguments=arguments,
         is_module=module,
-        slots=number(slots, "--slots"),
-        max_gpus=number(max_gpus, "--max-gpus"),
+        slots=values.number(slots, "--slots", most=values.MAX_SLOTS),
+        max_gpus=values.number(max_gpus, "--max-gpus"),
         name=name,
         store=store,
         as_json=json,

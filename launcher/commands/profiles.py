@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -9,9 +10,10 @@ from pathlib import Path
 
 from eflib import profiles
 from eflib.errors import UsageError
+from eflib.files import is_folder
 from eflib.home import home_folder, profile_folder
-from eflib.launcher import curves, tables
-from eflib.launcher.arguments import close_match, number
+from eflib.launcher import curves, tables, values
+from eflib.launcher.arguments import close_match
 from eflib.simulator.plots import draw_curves
 
 NEEDS_NAME = "name a model, or a file with a curve"
@@ -43,7 +45,7 @@ def command(  # noqa: PLR0913 - each is an option
             default named after what is plotted, or after the device.
         json: Print one JSON object.
     """
-    size = number(global_batch_size, "--global-batch-size")
+    size = values.number(global_batch_size, "--global-batch-size", most=2**53)
     acts: dict[str, Callable[[], None]] = {
         "list": partial(_list, name, device, size, as_json=json),
         "show": partial(_show, name, device, size, as_json=json),
@@ -98,9 +100,15 @@ def _plot(name: str, device: str | None, size: int | None, out: str | None) -> N
 def _import(name: str, device: str | None, source: str | None, out: str | None) -> None:
     """Convert published tables."""
     if not name:
-        raise UsageError("efctl profiles import needs a table, or a folder of tables")
+        raise UsageError(
+            "efctl profiles import needs a table, or a folder of tables",
+            hint="as in: efctl profiles import tables/ --device a100",
+        )
     if not device:
-        raise UsageError("efctl profiles import needs --device: what the tables were measured on")
+        raise UsageError(
+            "efctl profiles import needs --device: what the tables were measured on",
+            hint=f"as in: efctl profiles import {name} --device a100",
+        )
     written = profiles.import_tables(
         name, device=device, source=source or name, folder=out or device
     )
@@ -126,9 +134,9 @@ def _find(name: str, device: str | None, size: int | None) -> Sequence[profiles.
     place = Path(name)
     if shipped:
         found: Sequence[profiles.Profile] = shipped
-    elif place.is_dir():
+    elif is_folder(place):
         found = profiles.read_folder(place)
-    elif place.suffix or place.exists():
+    elif place.suffix or os.path.lexists(place):
         found = [profiles.read(place)]
     else:
         models = sorted({profile.model for profile in known})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from eflib.launcher import services, tables, wording
-from eflib.launcher.arguments import number
+from eflib.launcher import services, tables, values, wording
 from eflib.launcher.documents import NotInTimeError, open_cluster
 from eflib.store import wait_for
 from eflib.units import parse_duration
@@ -31,7 +30,7 @@ def command(
         store: Where the cluster is: a folder or tcp://host:port.
         json: Print the coordinator's answer as one JSON object.
     """
-    wanted = None if size == "auto" else number(size, "SIZE", least=0)
+    wanted = None if size == "auto" else values.number(size, "SIZE", least=0)
     bound = parse_duration(timeout)
     cluster = open_cluster(store)
     status = cluster.find(job)

@@ -7,13 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from eflib.errors import UsageError
-from eflib.launcher import tables
-from eflib.launcher.arguments import number
+from eflib.launcher import tables, values
 from eflib.profiles import curves
 from eflib.scheduling import SchedulerSettings
 from eflib.simulator.policies import ClusterShape
 from eflib.simulator.simulator import simulate
 from eflib.simulator.trace import check_curves, read_trace
+
+MAX_NODES = 16_384
 
 
 def command(  # noqa: PLR0913 - each is an option
@@ -41,11 +42,20 @@ def command(  # noqa: PLR0913 - each is an option
     """
     if trace is None or nodes is None:
         missing = "--trace FILE" if trace is None else "--nodes N"
-        raise UsageError(f"efctl simulate needs {missing}")
+        raise UsageError(
+            f"efctl simulate needs {missing}", hint="as in: efctl simulate --trace FILE --nodes 4"
+        )
     shape = ClusterShape(
-        number(nodes, "--nodes") or 1, number(gpus_per_node, "--gpus-per-node") or 8
+        values.number(nodes, "--nodes", most=MAX_NODES) or 1,
+        values.number(gpus_per_node, "--gpus-per-node", most=values.MAX_SLOTS) or 8,
     )
-    settings = SchedulerSettings(rescale_cost=_seconds(rescale_cost, "--rescale-cost"))
+    if shape.num_gpus > values.MAX_GPUS:
+        raise UsageError(
+            f"a cluster of {shape.num_gpus} GPUs cannot be simulated",
+            hint=f"{values.MAX_GPUS} at most: give fewer --nodes or --gpus-per-node",
+        )
+    cost = values.real(rescale_cost, "--rescale-cost", default=0.0)
+    settings = SchedulerSettings(rescale_cost=cost)
     jobs, known = read_trace(Path(trace)), curves(profiles or "a100")
     check_curves(jobs, known, Path(trace))
     began = time.perf_counter()
@@ -58,14 +68,3 @@ def command(  # noqa: PLR0913 - each is an option
         tables.print_json(summary)
     else:
         tables.print_facts(summary, summary)
-
-
-def _seconds(text: str | None, option: str) -> float:
-    """Return the seconds that an option's text means; none is 0."""
-    try:
-        value = 0.0 if text is None else float(text)
-    except ValueError:
-        value = -1.0
-    if not value >= 0:
-        raise UsageError(f"{option} takes seconds, 0 or more, not {text!r}")
-    return value

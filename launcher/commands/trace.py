@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eflib.errors import UsageError
-from eflib.launcher.arguments import number
+from eflib.launcher import values
 from eflib.profiles import curves
 from eflib.simulator import generate
 
@@ -38,37 +38,36 @@ def command(  # noqa: PLR0913 - each is an option
         seed: What all is drawn from; 0 by default.
     """
     draws = generate.Draws(
-        seed=number(seed, "--seed", least=0) or 0,
-        best_effort_share=_float(best_effort_share, "--best-effort-share", 0.0),
+        seed=values.number(seed, "--seed", least=0, most=2**63) or 0,
+        best_effort_share=values.real(
+            best_effort_share, "--best-effort-share", default=0.0, most=1.0
+        ),
         deadline_factors=_factors(deadline_factors),
     )
     known = curves(profiles or "a100")
     if log is None:
         made = generate.generate(
             known,
-            num_jobs=number(jobs, "--jobs") or 100,
-            mean_gap=_float(mean_gap, "--mean-gap", 1500.0),
+            num_jobs=values.number(jobs, "--jobs", most=generate.MAX_JOBS) or 100,
+            mean_gap=values.real(mean_gap, "--mean-gap", default=1500.0),
             draws=draws,
         )
     else:
-        least = _float(min_duration, "--min-duration", 0.0)
+        least = values.real(min_duration, "--min-duration", default=0.0)
         made = generate.convert(log, known, draws=draws, min_duration=least)
     print(f"{generate.write(made, out)}: {len(made)} jobs")
-
-
-def _float(text: str | None, option: str, default: float) -> float:
-    """Return the number that an option's text means."""
-    try:
-        return default if text is None else float(text)
-    except ValueError as error:
-        raise UsageError(f"{option} takes a number, not {text!r}") from error
 
 
 def _factors(text: str | None) -> tuple[float, float]:
     """Return the two deadline factors."""
     if text is None:
         return generate.DEADLINE_FACTORS
-    low, comma, high = text.partition(",")
-    if not comma:
-        raise UsageError(f"--deadline-factors takes two numbers as in 0.5,1.5, not {text!r}")
-    return _float(low, "--deadline-factors", 0.0), _float(high, "--deadline-factors", 0.0)
+    words = text.split(",")
+    try:
+        low, high = (float(word) for word in words)
+    except ValueError as cause:
+        raise UsageError(
+            f"--deadline-factors must be two numbers, got {text!r}",
+            hint="for example: --deadline-factors 0.5,1.5",
+        ) from cause
+    return low, high

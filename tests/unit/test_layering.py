@@ -19,7 +19,7 @@ PURE_NAMES = """
     graphlib heapq itertools math numbers operator statistics string textwrap types typing warnings
 """
 PURE = frozenset(PURE_NAMES.split())
-BASICS = frozenset({"eflib.errors", "eflib.units", "eflib.env", "eflib.home"})
+BASICS = frozenset({"eflib.errors", "eflib.units", "eflib.env", "eflib.files", "eflib.home"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ BORDERS = {
     "eflib.errors": border(basics=False),
     "eflib.units": border("errors", basics=False),
     "eflib.env": border("errors units", basics=False),
-    "eflib.home": border("errors units env", basics=False),
+    "eflib.files": border("errors", basics=False),
+    "eflib.home": border("errors units env files", basics=False),
     "eflib.pulse": border(basics=False),
     "eflib.scheduling": border("errors", "numpy", basics=False, is_pure=True),
     "eflib.messages": border("errors", "msgspec", basics=False),

@@ -179,10 +179,15 @@ def maker(name: str) -> Maker:
         raise UsageError(f"there is no policy {name!r}", hint=f"known: {', '.join(names())}")
     try:
         module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"cannot import policy {name!r}: {error}") from error
+    except (ImportError, TypeError, ValueError) as error:  # the last two for a path like "..x"
+        raise UsageError(
+            f"cannot import policy {name!r}: {error}", hint=f"known: {', '.join(names())}"
+        ) from error
     if not hasattr(module, "make"):
-        raise UsageError(f"module {path} is no policy: it has no make(shape, settings)")
+        raise UsageError(
+            f"module {path} is not a policy: it has no make(shape, settings)",
+            hint=f"known: {', '.join(names())}",
+        )
     return cast("Maker", module.make)
 
 

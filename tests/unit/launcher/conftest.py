@@ -69,7 +69,7 @@ def coordinator(signed, monkeypatch):
     fake = FakeCoordinator(signed)
     made = documents.Cluster.__init__
 
-    def with_store(self, home, store_url, store=None):
+    def with_store(self, home, store_url, store=None, *, must_exist=False):
         made(self, home, store_url, signed)
 
     monkeypatch.setattr(documents.Cluster, "__init__", with_store)

@@ -2,8 +2,9 @@ import pytest
 
 from eflib.errors import UsageError
 from eflib.launcher import eflaunch
-from eflib.launcher.arguments import UnknownOptionError, add_environment, call, number, split
+from eflib.launcher.arguments import UnknownOptionError, add_environment, call, split
 from eflib.launcher.interface import interface_of
+from eflib.launcher.values import number
 
 # What a person can rely on: a new option is added here on purpose, one that goes is announced.
 OPTIONS = {
@@ -139,15 +140,24 @@ def test_an_option_without_its_value_is_refused():
 
 def test_a_flag_with_a_value_that_is_none_is_refused():
     assert refused("--soft=perhaps train.py") == (
-        "--soft is true or false, not 'perhaps'",
+        "--soft must be true or false, got 'perhaps'",
         "write 1 or 0",
     )
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "four", "1.5", ""])
-def test_a_number_below_one_or_none_is_refused(text):
-    problem = f"--slots takes a whole number of at least 1, not {text!r}"
-    assert refused(f"--slots={text} train.py") == (problem, "")
+@pytest.mark.parametrize("text", ["0", "-1", "four", "1.5", "1025", "9" * 5000])
+def test_a_number_out_of_bounds_or_none_is_refused(text):
+    with pytest.raises(UsageError) as caught:
+        parse(f"--slots={text} train.py")
+    if len(text) < 100:
+        expected = f"--slots must be an integer from 1 to 1024, got {text!r}"
+        assert caught.value.problem == expected
+        assert caught.value.hint == "for example: --slots 4"
+
+
+def test_an_empty_value_is_refused():
+    hint = "write --slots N or --slots=N"
+    assert refused("--slots= train.py") == ("--slots is empty", hint)
 
 
 def test_a_command_line_without_a_script_is_refused():
@@ -182,7 +192,7 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch):
 def test_a_variable_that_is_neither_true_nor_false_is_named(monkeypatch):
     monkeypatch.setenv("EFLIB_SOFT", "maybe")
     problem, _ = refused("train.py")
-    assert problem == "EFLIB_SOFT is true or false, not 'maybe'"
+    assert problem == "EFLIB_SOFT must be true or false, got 'maybe'"
 
 
 def example(job: str, size: str = "1", *, wait: bool = False, timeout: str = "2m"):

@@ -194,7 +194,7 @@ def test_rescale_waits_within_a_bound(run, jobs):
 def test_rescale_to_no_number_is_refused(run, jobs, size):
     ran = run("efctl rescale digits --", size)
     assert ran.status == 2
-    assert ran.last_line == (f"error[usage]: SIZE takes a whole number of at least 0, not {size!r}")
+    assert ran.last_line == (f"error[usage]: SIZE must be an integer from 0 to 65536, got {size!r}")
 
 
 def test_profile_measures_and_prints_the_curve(run, script, following, a_status):
@@ -330,4 +330,4 @@ def test_the_agent_runs_in_the_foreground(run, monkeypatch, tmp_path):
     }
     assert (home / "cluster.key").exists()
     ran = run("efctl agent --slots none")
-    assert ran.last_line == ("error[usage]: --slots takes a whole number of at least 1, not 'none'")
+    assert ran.last_line == ("error[usage]: --slots must be an integer from 1 to 1024, got 'none'")

@@ -111,7 +111,7 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(run, script, coordinator):
         ("nope.py", "error[usage]: there is no script nope.py"),
         ("--deadline soon train.py", "error[usage]: cannot read the deadline 'soon'"),
         ("--dedline 2h train.py", "error[unknown-option]: there is no option --dedline"),
-        ("--slots 0 train.py", "error[usage]: --slots takes a whole number of at least 1, not '0'"),
+        ("--slots 0 train.py", "error[usage]: --slots must be an integer from 1 to 1024, got '0'"),
         ("--slots 2", "error[usage]: no script was given"),
     ],
 )

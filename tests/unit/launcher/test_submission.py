@@ -1,12 +1,13 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from eflib.errors import UsageError
 from eflib.launcher.eflaunch import parse
-from eflib.launcher.submission import submission
+from eflib.launcher.submission import make_log_folder, submission
 from eflib.units import DEADLINE_FORMS
 
 NOW = 1_790_000_000.0
@@ -59,7 +60,7 @@ def test_a_module_is_found_from_the_working_folder(script):
 def test_a_module_that_is_not_there_is_refused(script, name):
     assert refused(f"-m {name}") == (
         f"there is no module {name!r}",
-        f"seen from the folder {script.parent}",
+        f"searched from {script.parent}",
     )
 
 
@@ -72,7 +73,7 @@ def test_a_script_that_is_not_there_is_refused_with_the_closest(script):
     assert refused("trian.py") == ("there is no script trian.py", "did you mean train.py?")
     assert refused("other/x.py") == (
         "there is no script other/x.py",
-        f"seen from the folder {script.parent}",
+        f"paths are relative to the folder {script.parent}",
     )
 
 
@@ -86,7 +87,10 @@ def test_a_script_that_may_not_be_read_is_refused(script, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    assert refused("train.py") == ("cannot read the script train.py (permission denied)", "")
+    assert refused("train.py") == (
+        "cannot read the script train.py (permission denied)",
+        "see its permissions, or give another path",
+    )
 
 
 def test_bad_deadlines_are_refused(script):
@@ -114,7 +118,9 @@ def test_a_name_that_would_not_do_as_a_folder_is_refused(script, name):
     with pytest.raises(UsageError) as caught:
         submission(parse(["--name", name, "train.py"]), now=NOW)
     assert caught.value.problem == f"a job cannot be called {name!r}"
-    assert caught.value.hint == "use letters, digits, '.', '_' and '-', 60 at most"
+    assert caught.value.hint == (
+        "use at most 60 letters, digits, '.', '_' and '-', a letter or digit first"
+    )
 
 
 def test_a_profile_is_read_and_sent_along(script):
@@ -127,21 +133,38 @@ def test_a_profile_is_read_and_sent_along(script):
 
 def test_a_profile_that_is_not_there_is_refused(script):
     problem, _ = refused("--profile none.json train.py")
-    assert problem == "no profile at none.json: there is no such file"
+    assert problem == "cannot read the profile none.json (no such file)"
 
 
-def test_the_log_folder_is_made(script):
+def test_a_package_without_a_module_is_not_run_and_not_imported(script):
+    folder = script.parent / "pkg"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise SystemExit('imported')")
+    (folder / "good.py").write_text("")
+    assert submit("-m pkg.good")["module"] == "pkg.good"
+    assert refused("-m pkg.bad") == ("there is no module 'pkg.bad'", f"searched from {Path.cwd()}")
+    problem = "there is no module 'train.py'"
+    assert refused("-m train.py") == (problem, "leave out -m to run a file")
+
+
+def test_the_log_folder_is_named_whole_and_made_when_the_job_is_submitted(script):
+    folder = script.parent / "logs" / "x"
     message = submit("--log-dir logs/x train.py")
-    assert message["log_dir"] == str(script.parent / "logs" / "x")
-    assert (script.parent / "logs" / "x").is_dir()
+    assert message["log_dir"] == str(folder)
+    assert not folder.exists()
+    make_log_folder(message["log_dir"])
+    make_log_folder(message["log_dir"])
+    make_log_folder(None)
+    assert folder.is_dir()
 
 
 def test_a_log_folder_that_cannot_be_made_or_written_is_refused(script, monkeypatch):
     folder = script.parent / "train.py" / "logs"
     assert refused("--log-dir train.py/logs train.py") == (
-        f"cannot make the log folder {folder} (not a directory)",
-        "",
+        f"cannot write the log folder {folder} (not a directory)",
+        f"a part of {folder} is a file, not a folder",
     )
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     problem, _ = refused("--log-dir logs train.py")
-    assert problem == f"cannot write to the log folder {script.parent / 'logs'}"
+    folder = script.parent / "logs"
+    assert problem == f"cannot write the log folder {folder} (permission denied)"

@@ -44,23 +44,33 @@ def test_unknown_fields_are_ignored():
     ("change", "message"),
     [
         ({"schema": 2}, "cannot read f.json: schema 2, this eflib reads schema 1"),
-        ({"model": None}, "model in f.json is not a text: None"),
-        ({"model": " "}, "model in f.json is not a text: ' '"),
-        ({"device": 3}, "device in f.json is not a text: 3"),
-        ({"global_batch_size": "64"}, "global_batch_size '64' in f.json is not a whole number"),
-        ({"global_batch_size": True}, "global_batch_size True in f.json is not a whole number"),
-        ({"points": [1, 2]}, r"points in f.json is no object of numbers by GPU count: \[1, 2\]"),
-        ({"points": {"0": 1.0}}, "'0' under points in f.json is not a GPU count"),
-        ({"points": {"1.5": 1.0}}, "'1.5' under points in f.json is not a GPU count"),
-        ({"points": {"1": "fast"}}, "'fast' at 1 GPUs under points in f.json is not a number"),
+        ({"model": None}, "model in f.json must be a text, got None"),
+        ({"model": " "}, "model in f.json must be a text, got ' '"),
+        ({"device": 3}, "device in f.json must be a text, got 3"),
+        ({"global_batch_size": "64"}, r"global_batch_size in f.json must be .*, got '64'"),
+        ({"global_batch_size": True}, r"global_batch_size in f.json must be .*, got True"),
+        ({"global_batch_size": 10**400}, "got a number of more than 300 digits"),
+        ({"points": [1, 2]}, r"points in f.json must be an object by GPU count, got \[1, 2\]"),
+        ({"points": {"0": 1.0}}, "points in f.json must be by GPU count .*, got '0'"),
+        ({"points": {"1.5": 1.0}}, "points in f.json must be by GPU count .*, got '1.5'"),
+        ({"points": {"1": "fast"}}, "points in f.json at 1 GPUs must be a number, got 'fast'"),
         ({"points": {"1": 0.0}}, "no measured point in f.json"),
-        ({"spread": {"x": 1.0}}, "'x' under spread in f.json is not a GPU count"),
-        ({"details": [1]}, r"details in f.json is no object: \[1\]"),
+        ({"points": {"65537": 1.0}}, "points in f.json must be by GPU count from 1 to 65536"),
+        ({"points": {"9" * 5000: 1.0}}, "points in f.json must be by GPU count from 1 to 65536"),
+        ({"points": {"1": 10**400}}, "points in f.json at 1 GPUs is too large: a number of more"),
+        ({"points": {"1": 1e300}}, "1e\\+300 steps per second at 1 GPUs in f.json is outside"),
+        ({"points": {"1": 1e-320}}, "steps per second at 1 GPUs in f.json is outside"),
+        ({"points": {str(n): 1.0 for n in range(1, 300)}}, "f.json has 299 points; at most 256"),
+        ({"spread": {"x": 1.0}}, "spread in f.json must be by GPU count .*, got 'x'"),
+        ({"extrapolated": {"2": 1.0}}, "extrapolated in f.json must have steps_per_s and margin"),
+        ({"details": [1]}, r"details in f.json must be an object, got \[1\]"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_file(change, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as caught:
         from_json(FULL | change, origin="f.json")
+    assert caught.value.hint
+    assert len(caught.value.problem) < 300
 
 
 def test_missing_points_are_named():

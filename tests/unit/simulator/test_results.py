@@ -90,7 +90,7 @@ def test_changes_at_one_time_are_one_step():
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
 
-    with pytest.raises(UsageError, match=f"no simulated run in .*: cannot read {name}"):
+    with pytest.raises(UsageError, match=f"cannot read the file of a simulated run .*{name}"):
         load(folder)
 
 

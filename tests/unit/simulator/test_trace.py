@@ -81,7 +81,7 @@ def test_a_missing_column_is_named_in_both_spellings(tmp_path):
 def test_an_empty_file_and_a_missing_one_are_refused(tmp_path):
     with pytest.raises(UsageError, match="the trace is empty"):
         read_trace(written(tmp_path, ""))
-    with pytest.raises(UsageError, match="cannot read trace"):
+    with pytest.raises(UsageError, match="cannot read the trace"):
         read_trace(tmp_path / "none.csv")
 
 
