@@ -8,7 +8,7 @@ import signal
 import time
 from dataclasses import dataclass, replace
 from multiprocessing import connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eflib.agent import events, texts
 from eflib.agent import roster as acts
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from eflib.agent.pool import WarmPool
     from eflib.agent.roster import Act, Roster
     from eflib.agent.workers import Workers
-
-    Message = dict[str, Any]
+    from eflib.messages.records import CoordinatorRecord, NodeRecord, WorkerAssignment
 
 _log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -70,7 +69,7 @@ class Agent:
     def __init__(
         self,
         parts: Parts,
-        record: Message,
+        record: NodeRecord,
         *,
         managed: bool = False,
         linger: float = LINGER_SECONDS,
@@ -81,13 +80,13 @@ class Agent:
         self._managed = managed
         self._linger = linger
         self._clock = clock
-        self._known: dict[str, Message] = {}
+        self._known: dict[str, WorkerAssignment] = {}
         self._watch = Watch()
         self._signals = 0
         self._heard = 0
         self._beat_due = 0.0
         self._check_due = 0.0
-        self._coordinator: Message | None = None
+        self._coordinator: CoordinatorRecord | None = None
         self._coordinator_seen = clock()
         self._is_replaced = False
 
@@ -157,8 +156,7 @@ class Agent:
             self._report(worker, end)
 
     def _report(self, worker: str, end: Exit) -> None:
-        message = end.as_message(self._known[worker], self._parts.node.name)
-        self._parts.cluster.report_exit(message)
+        self._parts.cluster.report_exit(end.as_record(self._known[worker], self._parts.node.name))
         events.worker_ended(self._known[worker], self._parts.node.name, end)
         _log.info("worker %s ended: %s", worker, end.message or "done")
 
@@ -167,8 +165,8 @@ class Agent:
         if workers is None:
             return None
         for worker in workers:
-            self._known.setdefault(worker["worker"], worker)
-        return [worker["worker"] for worker in workers]
+            self._known.setdefault(worker.worker, worker)
+        return [worker.worker for worker in workers]
 
     def _perform(self, act: Act) -> None:
         if isinstance(act, acts.Start):
@@ -184,7 +182,7 @@ class Agent:
     def _start(self, worker: str) -> None:
         parts, entry = self._parts, self._known[worker]
         try:
-            spec = parts.cluster.spec(entry["job"])
+            spec = parts.cluster.spec(entry.job)
             order = make_order(entry, spec, parts.node, parts.ledger.error_file(worker))
             order = replace(order, pulse_file=parts.ledger.pulse_file(worker))
             parts.ledger.note_start(worker)
@@ -202,7 +200,7 @@ class Agent:
             events.worker_started(entry, parts.node.name, pid)
 
     def _report_lost(self, worker: str) -> None:
-        if not self._parts.cluster.has_exit(self._known[worker]["job"], worker):
+        if not self._parts.cluster.has_exit(self._known[worker].job, worker):
             self._report(worker, Exit(None, None, "lost with the agent that had started it"))
 
     def _periodically(self, now: float) -> None:
@@ -239,7 +237,7 @@ class Agent:
         record = self._parts.cluster.coordinator()
         if record != self._coordinator:
             self._coordinator, self._coordinator_seen = record, now
-            if record is not None and record.get("stopped"):
+            if record is not None and record.stopped:
                 _log.info("the coordinator has shut down: ending")
                 self._drain()
         if self._parts.roster.alive:

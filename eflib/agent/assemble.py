@@ -17,6 +17,7 @@ from eflib.agent.cluster import Cluster
 from eflib.agent.roster import Roster
 from eflib.agent.timeouts import KILL_AGAIN_SECONDS
 from eflib.agent.workers import Workers
+from eflib.messages.records import NodeRecord
 
 if TYPE_CHECKING:
     from eflib.agent.guardian import Guardian
@@ -58,19 +59,19 @@ def serve(ground: Ground, *, slots: int | None, managed: bool, grace: float, lin
     found = devices.find(slots, ground.pool)
     groups = serve_groups(ground.host)
     node = replace(ground.node, device=found.device, gpus=found.gpus)
-    record = {
-        "node": node.name,
-        "slots": found.slots,
-        "device": found.device,
-        "device_name": found.name,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "agent": ground.tag,
-        "store_host": ground.host,
-        "store_port": groups.port,
-    }
+    record = NodeRecord(
+        node=node.name,
+        slots=found.slots,
+        device=found.device,
+        device_name=found.name,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        agent=ground.tag,
+        store_host=ground.host,
+        store_port=groups.port,
+    )
     parts = Parts(
-        cluster=Cluster(ground.store, node.name),
+        cluster=Cluster(ground.store, node.name, ground.tag),
         roster=Roster(grace=grace, kill_again=KILL_AGAIN_SECONDS, lost=ground.lost),
         workers=Workers(ground.pool, lambda: ground.guardian.pid),
         pool=ground.pool,

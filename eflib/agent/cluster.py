@@ -8,10 +8,21 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from eflib.agent.timeouts import RETRY_SECONDS
-from eflib.errors import StoreError
+from eflib.errors import StoreError, TooLargeError
+from eflib.messages.codec import InvalidMessageError
+from eflib.messages.inbox import NodeJoined, NodeLeft, WorkerExited, WorkerStarted
+from eflib.messages.records import (
+    Assignment,
+    CoordinatorRecord,
+    Heartbeat,
+    JobSpec,
+    NodeRecord,
+    WorkerAssignment,
+    WorkerExit,
+)
 from eflib.store import keys
 
 if TYPE_CHECKING:
@@ -19,8 +30,7 @@ if TYPE_CHECKING:
 
     from eflib.store import SignedStore
 
-    Message = dict[str, Any]
-    Workers = list[dict[str, Any]]
+    Workers = tuple[WorkerAssignment, ...]
 
 T = TypeVar("T")
 
@@ -37,26 +47,35 @@ class Cluster:
     While the store is out, calls return at once most of the time: an attempt may take seconds, and
     as long as one took, none is made. So the agent still sees its workers end, and its signals.
 
+    What cannot be read or verified counts as absent; of an assignment, the last one that could be
+    read holds.
+
     Args:
         store: The cluster's store.
         node: The node's name.
+        tag: This agent's tag: another one after each start.
         clock: Seconds that only grow.
     """
 
     def __init__(
-        self, store: SignedStore, node: str, clock: Callable[[], float] = time.monotonic
+        self,
+        store: SignedStore,
+        node: str,
+        tag: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._clock = clock
         self._retry_due = 0.0
         self.node = node
+        self._tag = tag
         self._unsent: deque[Callable[[], object]] = deque()
         self._beats = 0
         self._assignment_raw: bytes | None = None
-        self._assignment: Workers = []
+        self._assignment: Assignment | None = None
         self._is_out = False
 
-    def join(self, record: Message) -> None:
+    def join(self, record: NodeRecord) -> None:
         """Describe the node and tell the coordinator.
 
         Raises:
@@ -64,11 +83,11 @@ class Cluster:
         """
         self._store.put(keys.node_record(self.node), record)
         self.beat()
-        self._store.post(keys.INBOX, {"type": "node_joined", "node": self.node})
+        self._store.post(keys.INBOX, NodeJoined(node=self.node))
 
     def leave(self) -> None:
         """Tell the coordinator that this node takes no more workers."""
-        message = {"type": "node_left", "node": self.node}
+        message = NodeLeft(node=self.node, agent=self._tag)
         self._send(lambda: self._store.post(keys.INBOX, message))
 
     def forget(self) -> None:
@@ -78,7 +97,8 @@ class Cluster:
     def beat(self) -> None:
         """Count one on."""
         self._beats += 1
-        self._tried(lambda: self._store.put(keys.node_heartbeat(self.node), {"count": self._beats}))
+        beat = Heartbeat(self._beats)
+        self._tried(lambda: self._store.put(keys.node_heartbeat(self.node), beat))
 
     def assigned(self) -> Workers | None:
         """Return the workers that this node should run; None if that cannot be told just now.
@@ -87,72 +107,86 @@ class Cluster:
         """
         key = keys.node_assignment(self.node)
         raw = self._tried(lambda: self._store.store.get(key))
-        if raw is None or raw == self._assignment_raw:
-            return None if raw is None else self._assignment
-        message = self._tried(lambda: self._store.fetch(key))
-        if message is None:
+        if raw is None:
             return None
-        entries = message.get("workers") or []
-        self._assignment_raw = raw
-        self._assignment = [entry for entry in entries if {"worker", "job"} <= set(entry)]
-        if len(entries) > len(self._assignment):
-            _log.error("the assignment names workers without a name or a job; left out")
-        return self._assignment
+        if raw != self._assignment_raw:
+            self._assignment_raw = raw
+            latest = self._store.read(key, raw, Assignment)
+            if latest is not None and self._is_for_now(latest):
+                self._assignment = latest
+        return None if self._assignment is None else self._assignment.workers
 
-    def keep(self, record: Message) -> bool:
+    def keep(self, record: NodeRecord) -> bool:
         """Put the node's record back where the store has lost it; False if another agent's stands.
 
         While the store is out, nothing is known of another agent.
         """
 
         def act() -> bool:
-            held = self._store.fetch(keys.node_record(self.node))
+            held = self._store.fetch(keys.node_record(self.node), NodeRecord)
             if held is None:
                 self.join(record)
-            return held is None or held.get("agent") == record["agent"]
+            return held is None or held.agent == record.agent
 
         return self._tried(act) is not False
 
-    def coordinator(self) -> Message | None:
+    def coordinator(self) -> CoordinatorRecord | None:
         """Return the coordinator's record, or None."""
-        return self._tried(lambda: self._store.fetch(keys.COORDINATOR))
+        return self._tried(lambda: self._store.fetch(keys.COORDINATOR, CoordinatorRecord))
 
-    def spec(self, job: str) -> Message:
+    def spec(self, job: str) -> JobSpec:
         """Return what a job runs.
 
         Raises:
             OutageError: The store is out.
             StoreError: There is none.
         """
-        answer = self._tried(lambda: (self._store.fetch(keys.job_spec(job)),))
+        answer = self._tried(lambda: (self._store.fetch(keys.job_spec(job), JobSpec),))
         if answer is None:
             raise OutageError
         if answer[0] is None:
-            raise StoreError(f"job {job} has no spec in the store")
+            raise StoreError(f"job {job} has no spec in the store that can be read")
         return answer[0]
 
     def has_exit(self, job: str, worker: str) -> bool:
         """Tell whether an exit of the worker is on record."""
-        return self._tried(lambda: self._store.fetch(keys.worker_exit(job, worker))) is not None
+        key = keys.worker_exit(job, worker)
+        return self._tried(lambda: self._store.fetch(key, WorkerExit)) is not None
 
-    def report_start(self, worker: Message, pid: int) -> None:
+    def report_start(self, worker: WorkerAssignment, pid: int) -> None:
         """Tell the coordinator that a worker has a process."""
-        message = {"type": "worker_started", "node": self.node, "pid": pid}
-        message.update(job=worker["job"], worker=worker["worker"])
+        message = WorkerStarted(node=self.node, job=worker.job, worker=worker.worker, pid=pid)
         self._send(lambda: self._store.post(keys.INBOX, message))
 
-    def report_exit(self, message: Message) -> None:
+    def report_exit(self, record: WorkerExit) -> None:
         """Put how a worker ended on record, where its peers look, and tell the coordinator."""
-        key = keys.worker_exit(message["job"], message["worker"])
-        self._send(lambda: self._store.claim(key, message))
-        self._send(lambda: self._store.post(keys.INBOX, {"type": "worker_exited", **message}))
+        key = keys.worker_exit(record.job, record.worker)
+        self._send(lambda: self._store.claim(key, record))
+        self._send(lambda: self._store.post(keys.INBOX, WorkerExited.of(record)))
 
     def flush(self) -> bool:
-        """Hand over what the store has not taken yet; True if nothing is left."""
+        """Hand over what the store has not taken yet; True if nothing is left.
+
+        What the store will never take, because it is too large or not a message, is given up and
+        said: it must not keep back what follows.
+        """
         while self._unsent:
-            if self._tried(lambda: (self._unsent[0](),)) is None:
-                return False
+            try:
+                if self._tried(lambda: (self._unsent[0](),)) is None:
+                    return False
+            except (TooLargeError, InvalidMessageError) as error:
+                _log.error("a report cannot be sent: %s", error.problem)
             self._unsent.popleft()
+        return True
+
+    def _is_for_now(self, latest: Assignment) -> bool:
+        """Tell whether an assignment is meant for this agent and no older than the last one."""
+        if latest.agent not in ("", self._tag):
+            return False  # of the agent before this one: its successor's will follow
+        if self._assignment is not None and latest.number < self._assignment.number:
+            numbers = (latest.number, self._assignment.number)
+            _log.warning("ignored assignment %d: it is older than %d, the last one", *numbers)
+            return False
         return True
 
     def _send(self, act: Callable[[], object]) -> None:
@@ -160,12 +194,18 @@ class Cluster:
         self.flush()
 
     def _tried(self, act: Callable[[], T]) -> T | None:
-        """Return what the act returns, or None if the store is out; say so once per outage."""
+        """Return what the act returns, or None if the store is out; say so once per outage.
+
+        Raises:
+            TooLargeError: The store does not take such a message, and never will.
+        """
         begin = self._clock()
         if self._is_out and begin < self._retry_due:
             return None
         try:
             answer = act()
+        except TooLargeError:
+            raise
         except StoreError as error:
             if not self._is_out:
                 _log.warning("going on without the store: %s", error.problem)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch.distributed.elastic.events import record
 from torch.distributed.elastic.events.api import Event, EventSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from eflib.agent.exits import Exit
+    from eflib.messages.records import WorkerAssignment
 
 STARTED = "eflib.worker.started"
 ENDED = "eflib.worker.ended"
@@ -26,12 +25,12 @@ _VARIABLE = "PET_EVENT_LOG_HANDLER"
 _log = logging.getLogger(__name__)
 
 
-def worker_started(worker: Mapping[str, Any], node: str, pid: int) -> None:
+def worker_started(worker: WorkerAssignment, node: str, pid: int) -> None:
     """Record that a worker of an assignment runs."""
     _record(STARTED, worker, node, pid=pid)
 
 
-def worker_ended(worker: Mapping[str, Any], node: str, end: Exit) -> None:
+def worker_ended(worker: WorkerAssignment, node: str, end: Exit) -> None:
     """Record how a worker ended."""
     _record(
         ENDED,
@@ -44,8 +43,14 @@ def worker_ended(worker: Mapping[str, Any], node: str, end: Exit) -> None:
     )
 
 
-def _record(name: str, worker: Mapping[str, Any], node: str, **facts: str | int | None) -> None:
-    about = {key: worker.get(key) for key in ("job", "job_name", "worker", "generation", "rank")}
+def _record(name: str, worker: WorkerAssignment, node: str, **facts: str | int | None) -> None:
+    about: dict[str, str | int | float | None] = {
+        "job": worker.job,
+        "job_name": worker.job_name,
+        "worker": worker.worker,
+        "generation": worker.generation,
+        "rank": worker.rank,
+    }
     event = Event(
         name=name,
         source=EventSource.AGENT,

@@ -7,14 +7,13 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eflib.agent import texts
+from eflib.messages.records import ErrorText, WorkerExit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    Message = dict[str, Any]
+    from eflib.messages.records import WorkerAssignment
 
 LONGEST_FILE = 64 * 2**20
 """Bytes of an error file that is read: a script under torch's own ``record`` may write any."""
@@ -45,22 +44,21 @@ class Exit:
             return None
         return signal_name(-self.exitcode)
 
-    def as_message(self, worker: Mapping[str, Any], node: str) -> Message:
+    def as_record(self, worker: WorkerAssignment, node: str) -> WorkerExit:
         """Return it with what the assignment says of the worker, as it is stored and posted."""
-        error = {"message": self.message, "traceback": self.traceback} if self.message else None
-        return {
-            "node": node,
-            "job": worker["job"],
-            "worker": worker["worker"],
-            "generation": worker.get("generation"),
-            "rank": worker.get("rank"),
-            "pid": self.pid,
-            "exitcode": self.exitcode,
-            "signal": self.signal,
-            "error": error,
-            "hang": self.hang,
-            "log": log_of(worker),
-        }
+        return WorkerExit(
+            node=node,
+            job=worker.job,
+            worker=worker.worker,
+            generation=worker.generation,
+            rank=worker.rank,
+            pid=self.pid,
+            exitcode=self.exitcode,
+            signal=self.signal,
+            error=ErrorText(self.message, self.traceback) if self.message else None,
+            hang=self.hang,
+            log=log_of(worker),
+        )
 
 
 def observed(pid: int, exitcode: int, error_file: str) -> Exit:
@@ -73,12 +71,9 @@ def observed(pid: int, exitcode: int, error_file: str) -> Exit:
     return Exit(pid, exitcode, message if exitcode else "", traceback if exitcode else "")
 
 
-def log_of(worker: Mapping[str, Any]) -> str | None:
+def log_of(worker: WorkerAssignment) -> str:
     """Return where the log of a worker is, as long as it stays in its first generation."""
-    try:
-        return str(Path(worker["log_dir"]) / str(worker["generation"]) / f"{worker['rank']}.log")
-    except (KeyError, TypeError):
-        return None
+    return str(Path(worker.log_dir) / str(worker.generation) / f"{worker.rank}.log")
 
 
 def signal_name(number: int) -> str:

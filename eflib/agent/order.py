@@ -1,21 +1,22 @@
 """What a worker is told at its start: the assignment and the job's spec, made into an order.
 
-Pure: dictionaries in, an order with a complete environment out.
+Pure: messages in, an order with a complete environment out.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from eflib.agent import exits
 from eflib.errors import StoreError
+from eflib.messages.generations import TRAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    Fields = Mapping[str, Any]
+    from eflib.messages.records import JobSpec, WorkerAssignment
 
 ROLE = "default"
 
@@ -61,7 +62,7 @@ class Order:
     pulse_file: str = ""
 
 
-def make_order(worker: Fields, spec: Fields, node: Node, error_file: str) -> Order:
+def make_order(worker: WorkerAssignment, spec: JobSpec, node: Node, error_file: str) -> Order:
     """Return the order for one worker.
 
     Args:
@@ -71,54 +72,47 @@ def make_order(worker: Fields, spec: Fields, node: Node, error_file: str) -> Ord
         error_file: Where it writes its exception.
 
     Raises:
-        StoreError: The entry or the spec lacks a field.
+        StoreError: The assignment names a slot that the node does not have.
     """
-    try:
-        log = Path(worker["log_dir"]) / str(worker["generation"]) / f"{worker['rank']}.log"
-        own = {**_torchrun(worker, node), **_eflib(worker, spec, node), **_devices(worker, node)}
-        environment = {**node.environment, **_threads(node, spec), **own}
-        environment["TORCHELASTIC_ERROR_FILE"] = error_file
-        return Order(
-            worker=worker["worker"],
-            job=worker["job"],
-            script=spec.get("script") or "",
-            module=spec.get("module") or "",
-            argv=tuple(spec.get("argv") or ()),
-            cwd=spec.get("cwd") or "",
-            environment={name: str(value) for name, value in environment.items()},
-            log=str(log),
-            error_file=error_file,
-        )
-    except (KeyError, TypeError, IndexError, ZeroDivisionError) as cause:
-        raise StoreError(
-            f"the assignment of worker {worker.get('worker')!r} cannot be read ({cause!r})",
-            hint="use the same version of eflib on every node",
-        ) from cause
+    own = {**_torchrun(worker, node), **_eflib(worker, spec, node), **_devices(worker, node)}
+    environment = {**node.environment, **_threads(node, spec), **own}
+    environment["TORCHELASTIC_ERROR_FILE"] = error_file
+    return Order(
+        worker=worker.worker,
+        job=worker.job,
+        script=spec.script or "",
+        module=spec.module or "",
+        argv=spec.argv,
+        cwd=spec.cwd,
+        environment=environment,
+        log=exits.log_of(worker),
+        error_file=error_file,
+    )
 
 
-def _torchrun(worker: Fields, node: Node) -> dict[str, str]:
+def _torchrun(worker: WorkerAssignment, node: Node) -> dict[str, str]:
     """Return the variables that a script under torchrun finds.
 
     Where a worker sees one GPU alone, LOCAL_RANK is 0, as under ``torchrun --virtual-local-rank``:
     scripts use it as a device index.
     """
-    rank, world_size = str(worker["rank"]), str(worker["world_size"])
-    local_rank = "0" if node.device == "cuda" else str(worker["local_rank"])
+    rank, world_size = str(worker.rank), str(worker.world_size)
+    local_rank = "0" if node.device == "cuda" else str(worker.local_rank)
     return {
         "RANK": rank,
         "LOCAL_RANK": local_rank,
         "WORLD_SIZE": world_size,
-        "LOCAL_WORLD_SIZE": str(worker["local_world_size"]),
-        "GROUP_RANK": str(worker["rank"] // worker["local_world_size"]),
-        "GROUP_WORLD_SIZE": str(-(-worker["world_size"] // worker["local_world_size"])),
+        "LOCAL_WORLD_SIZE": str(worker.local_world_size),
+        "GROUP_RANK": str(worker.rank // worker.local_world_size),
+        "GROUP_WORLD_SIZE": str(-(-worker.world_size // worker.local_world_size)),
         "ROLE_RANK": rank,
         "ROLE_WORLD_SIZE": world_size,
         "ROLE_NAME": ROLE,
-        "MASTER_ADDR": str(worker["master_addr"]),
-        "MASTER_PORT": str(worker["master_port"]),
+        "MASTER_ADDR": worker.master_addr,
+        "MASTER_PORT": str(worker.master_port),
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
-        "TORCHELASTIC_RUN_ID": worker["job"],
+        "TORCHELASTIC_RUN_ID": worker.job,
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": node.environment.get(
             "TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"
@@ -126,34 +120,38 @@ def _torchrun(worker: Fields, node: Node) -> dict[str, str]:
     }
 
 
-def _eflib(worker: Fields, spec: Fields, node: Node) -> dict[str, str]:
-    log_dir = worker["log_dir"]
-    checkpoints = worker.get("checkpoint_dir") or spec.get("checkpoint_dir")
+def _eflib(worker: WorkerAssignment, spec: JobSpec, node: Node) -> dict[str, str]:
+    checkpoints = worker.checkpoint_dir or spec.checkpoint_dir
     return {
         "EFLIB_STORE": node.store_url,
         "EFLIB_KEY_FILE": node.key_file,
-        "EFLIB_JOB": worker["job"],
-        "EFLIB_JOB_NAME": worker.get("job_name") or worker["job"],
-        "EFLIB_WORKER": worker["worker"],
+        "EFLIB_JOB": worker.job,
+        "EFLIB_JOB_NAME": worker.job_name or worker.job,
+        "EFLIB_WORKER": worker.worker,
         "EFLIB_NODE": node.name,
-        "EFLIB_SLOT": str(worker["slot"]),
-        "EFLIB_GENERATION": str(worker["generation"]),
-        "EFLIB_MODE": worker.get("mode") or "train",
-        "EFLIB_LOG_DIR": log_dir,
-        "EFLIB_CHECKPOINT_DIR": checkpoints or os.path.join(log_dir, "checkpoints"),  # noqa: PTH118
+        "EFLIB_SLOT": str(worker.slot),
+        "EFLIB_GENERATION": str(worker.generation),
+        "EFLIB_MODE": worker.mode or TRAIN,
+        "EFLIB_LOG_DIR": worker.log_dir,
+        "EFLIB_CHECKPOINT_DIR": checkpoints or str(Path(worker.log_dir) / "checkpoints"),
     }
 
 
-def _devices(worker: Fields, node: Node) -> dict[str, str]:
+def _devices(worker: WorkerAssignment, node: Node) -> dict[str, str]:
     """Let a worker see its slot's GPU alone; on CPU slots none, though the node may have some."""
-    if node.device == "cuda":
-        return {"CUDA_VISIBLE_DEVICES": node.gpus[int(worker["slot"])]}
-    return {"CUDA_VISIBLE_DEVICES": ""}
+    if node.device != "cuda":
+        return {"CUDA_VISIBLE_DEVICES": ""}
+    if worker.slot >= len(node.gpus):
+        raise StoreError(
+            f"worker {worker.worker} is assigned slot {worker.slot} of node {node.name}, "
+            f"which has {len(node.gpus)}"
+        )
+    return {"CUDA_VISIBLE_DEVICES": node.gpus[worker.slot]}
 
 
-def _threads(node: Node, spec: Fields) -> dict[str, str]:
+def _threads(node: Node, spec: JobSpec) -> dict[str, str]:
     """Return the job's environment, with one OpenMP thread unless somebody says otherwise."""
-    environment = dict(spec.get("env") or {})
+    environment = dict(spec.env)
     if "OMP_NUM_THREADS" not in node.environment:
         environment.setdefault("OMP_NUM_THREADS", "1")
     return environment

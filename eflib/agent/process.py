@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from eflib import home as places
 from eflib.agent import lineage, temporary
 from eflib.agent.guardian import Guardian
 from eflib.agent.ledger import Ledger
@@ -16,6 +17,7 @@ from eflib.agent.pool import WarmPool
 from eflib.agent.timeouts import GRACE_SECONDS, LINGER_SECONDS, SWEEP_SECONDS
 from eflib.errors import UsageError
 from eflib.store import SignedStore, load_key, open_store, quiet
+from eflib.store.aside import Aside
 
 _LOOPBACK = "127.0.0.1"
 
@@ -55,7 +57,8 @@ def run_agent(  # noqa: PLR0913 - the agent's whole configuration, all by name
     """
     if slots is not None and slots < 1:
         raise UsageError(f"a node needs at least one slot, not {slots}")
-    store = SignedStore(open_store(store_url), load_key(key_file))
+    aside = Aside(places.aside_folder(Path(home).expanduser().absolute()))
+    store = SignedStore(open_store(store_url), load_key(key_file), aside=aside)
     temporary.shorten()
     tag = f"{node}-{uuid.uuid4().hex}"
     ledger = Ledger(home, node)

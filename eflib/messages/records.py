@@ -130,10 +130,13 @@ class Assignment(Message, frozen=True):
         workers: The workers; one that is not named is ended.
         number: Higher in each assignment of a node than in the one before; an agent refuses one
             that is lower than the last it followed, which is an old one written again.
+        agent: The tag of the agent that it is for, as in the node's record; another agent of the
+            node refuses it. Empty: any.
     """
 
     workers: Annotated[tuple[WorkerAssignment, ...], Meta(max_length=4 * MAX_SLOTS)] = ()
     number: Count = 0
+    agent: Label = ""
 
 
 class ErrorText(Message, frozen=True):

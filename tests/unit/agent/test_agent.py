@@ -12,23 +12,33 @@ from eflib.agent.exits import Exit
 from eflib.agent.order import Node
 from eflib.agent.pool import PoolDiedError
 from eflib.agent.roster import Roster
+from eflib.messages.codec import to_builtins
+from eflib.messages.fields import replace as changed
+from eflib.messages.inbox import INBOX
+from eflib.messages.records import (
+    Assignment,
+    CoordinatorRecord,
+    Heartbeat,
+    JobSpec,
+    NodeRecord,
+    WorkerAssignment,
+    WorkerExit,
+)
 from eflib.pulse import Sign
 from eflib.store import FolderStore, SignedStore, keys
 
-RECORD = {"node": "n0", "agent": "tag"}
-WORKER = {
-    "worker": "w",
-    "job": "j",
-    "slot": 0,
-    "generation": 1,
-    "rank": 0,
-    "world_size": 1,
-    "local_rank": 0,
-    "local_world_size": 1,
-    "master_addr": "127.0.0.1",
-    "master_port": 1,
-    "log_dir": "/logs",
-}
+RECORD = NodeRecord(node="n0", slots=4, agent="tag")
+WORKER = WorkerAssignment(
+    worker="w",
+    job="j",
+    slot=0,
+    generation=1,
+    rank=0,
+    world_size=1,
+    master_addr="127.0.0.1",
+    master_port=1,
+    log_dir="/logs",
+)
 
 
 class Hands:
@@ -81,7 +91,7 @@ class Hands:
 @pytest.fixture
 def store(tmp_path):
     opened = SignedStore(FolderStore(tmp_path / "store"), b"k" * 32)
-    opened.put(keys.job_spec("j"), {"script": "/s.py", "cwd": "/"})
+    opened.put(keys.job_spec("j"), JobSpec(script="/s.py", cwd="/"))
     return opened
 
 
@@ -97,7 +107,7 @@ def run(store):
             ensure=lambda: False, close=lambda: None, wait=lambda seconds: True, is_ready=True
         )
         parts = Parts(
-            cluster=Cluster(store, "n0"),
+            cluster=Cluster(store, "n0", "tag"),
             roster=Roster(grace=30.0, kill_again=5.0, lost=lost),
             workers=hands,
             pool=helper,
@@ -113,11 +123,19 @@ def run(store):
 
 
 def posted(store):
-    return [message["type"] for _, message in store.receive(keys.INBOX, 0)]
+    return [to_builtins(one)["type"] for _, one in store.receive(keys.INBOX, 0, INBOX).messages]
+
+
+def exit_of(store, worker):
+    return store.fetch(keys.worker_exit("j", worker), WorkerExit)
+
+
+def record_of(store):
+    return store.fetch(keys.node_record("n0"), NodeRecord)
 
 
 def assign(store, *workers):
-    store.put(keys.node_assignment("n0"), {"workers": list(workers)})
+    store.put(keys.node_assignment("n0"), Assignment(workers))
 
 
 def stop():
@@ -136,23 +154,23 @@ def test_the_life_of_a_worker_is_told_from_start_to_end(store, run):
         "node_left",
         "worker_exited",
     ]
-    assert store.fetch(keys.worker_exit("j", "w"))["exitcode"] == 0
-    assert store.fetch(keys.node_record("n0")) is None
+    assert exit_of(store, "w").exitcode == 0
+    assert record_of(store) is None
 
 
 def test_a_worker_that_hangs_is_killed_and_its_exit_says_so(store, run):
     assign(store, WORKER)
 
     def each_turn(turn):
-        if store.fetch(keys.worker_exit("j", "w")) or turn == 40:
+        if exit_of(store, "w") or turn == 40:
             stop()
 
     hands = run(each_turn, pulses={"w": Sign(beat=1.0, since=0.0, bound=0.0)})
 
     assert hands.acts == [("start", "w"), ("end hung", "w")]
-    exit_ = store.fetch(keys.worker_exit("j", "w"))
-    assert (exit_["hang"], exit_["signal"]) == ("silent", "SIGKILL")
-    assert exit_["error"]["message"] == "hung: gave no sign of life for 10 s"
+    exit_ = exit_of(store, "w")
+    assert (exit_.hang, exit_.signal) == ("silent", "SIGKILL")
+    assert exit_.error.message == "hung: gave no sign of life for 10 s"
 
 
 def test_signal_handlers_are_given_back(run):
@@ -167,7 +185,7 @@ def test_heartbeats_count_the_seconds(store, run):
     beats = []
 
     def each_turn(turn):
-        beats.append(store.fetch(keys.node_heartbeat("n0"))["count"])
+        beats.append(store.fetch(keys.node_heartbeat("n0"), Heartbeat).count)
         if turn == 4:
             stop()
 
@@ -189,29 +207,28 @@ def test_a_start_that_cannot_be_made_is_an_end(store, run):
 
     run(lambda turn: turn == 2 and stop(), failures=[PermissionError(13, "Permission denied")])
 
-    end = store.fetch(keys.worker_exit("j", "w"))
-    assert end["error"]["message"] == "cannot start: [Errno 13] Permission denied"
+    assert exit_of(store, "w").error.message == "cannot start: [Errno 13] Permission denied"
 
 
 def test_a_worker_of_an_earlier_agent_is_told_as_lost_but_not_over_its_own_end(store, run):
-    told = {**WORKER, "worker": "told"}
-    store.put(keys.worker_exit("j", "told"), {"exitcode": 0})
+    told = changed(WORKER, worker="told")
+    end = WorkerExit(node="n0", job="j", worker="told", exitcode=0)
+    store.put(keys.worker_exit("j", "told"), end)
     assign(store, WORKER, told)
 
     hands = run(lambda turn: turn == 2 and stop(), lost={"w", "told"})
 
     assert hands.acts == []
-    lost = store.fetch(keys.worker_exit("j", "w"))
-    assert lost["error"]["message"] == "lost with the agent that had started it"
-    assert store.fetch(keys.worker_exit("j", "told")) == {"exitcode": 0}
+    assert exit_of(store, "w").error.message == "lost with the agent that had started it"
+    assert exit_of(store, "told") == end
 
 
 def test_a_managed_agent_ends_when_its_coordinator_shuts_down(store, run):
-    store.put(keys.COORDINATOR, {"beats": 1, "stopped": False})
+    store.put(keys.COORDINATOR, CoordinatorRecord(pid=1, beats=1))
 
     def each_turn(turn):
         if turn == 5:
-            store.put(keys.COORDINATOR, {"beats": 2, "stopped": True})
+            store.put(keys.COORDINATOR, CoordinatorRecord(pid=1, beats=2, stopped=True))
 
     hands = run(each_turn, managed=True)
 
@@ -219,7 +236,7 @@ def test_a_managed_agent_ends_when_its_coordinator_shuts_down(store, run):
 
 
 def test_a_coordinator_that_had_shut_down_before_is_waited_for(store, run):
-    store.put(keys.COORDINATOR, {"beats": 9, "stopped": True})
+    store.put(keys.COORDINATOR, CoordinatorRecord(pid=1, beats=9, stopped=True))
 
     hands = run(lambda turn: None, managed=True)
 
@@ -229,7 +246,7 @@ def test_a_coordinator_that_had_shut_down_before_is_waited_for(store, run):
 def test_a_managed_agent_without_workers_ends_when_its_coordinator_is_silent(store, run):
     def each_turn(turn):
         if turn <= 5:
-            store.put(keys.COORDINATOR, {"beats": turn})
+            store.put(keys.COORDINATOR, CoordinatorRecord(pid=1, beats=turn))
 
     hands = run(each_turn, managed=True)
 
@@ -245,7 +262,7 @@ def test_a_managed_agent_stays_with_its_workers_when_its_coordinator_is_silent(s
 
 
 def test_an_agent_yields_to_a_later_one_on_its_node(store, run):
-    later = {"node": "n0", "agent": "another", "pid": 1}
+    later = changed(RECORD, agent="another")
 
     def each_turn(turn):
         if turn == 3:
@@ -254,5 +271,36 @@ def test_an_agent_yields_to_a_later_one_on_its_node(store, run):
     hands = run(each_turn)
 
     assert hands.turns <= 6
-    assert store.fetch(keys.node_record("n0")) == later
+    assert record_of(store) == later
     assert "node_left" not in posted(store)
+
+
+@pytest.mark.parametrize(
+    "bad", [b"", b"garbage", b"[" * 100_000, b'{"schema":1,"mac":"\\ud800"}\n{}']
+)
+def test_workers_stay_whatever_somebody_writes_over_what_their_agent_reads(store, run, bad, caplog):
+    assign(store, WORKER)
+    places = [
+        keys.node_assignment("n0"),
+        keys.node_record("n0"),
+        keys.node_heartbeat("n0"),
+        keys.COORDINATOR,
+        keys.job_spec("j"),
+        keys.worker_exit("j", "w"),
+    ]
+
+    def each_turn(turn):
+        if turn == 3:
+            for place in places:
+                store.store.set(place, bad)
+        if turn == 30:
+            assert record_of(store) == RECORD, "it is written again"
+            stop()
+
+    hands = run(each_turn, managed=True)
+
+    assert hands.acts == [("start", "w"), ("terminate", "w")]
+    assert hands.turns >= 30
+    assert exit_of(store, "w").exitcode == 0
+    assert caplog.text.count("ignored the value at nodes/n0/assignment") == 1
+    assert "without the store" not in caplog.text

@@ -7,10 +7,23 @@ import pytest
 
 from eflib.agent.cluster import Cluster, OutageError
 from eflib.errors import StoreError
+from eflib.messages.codec import to_builtins
+from eflib.messages.fields import replace as changed
+from eflib.messages.inbox import INBOX, NodeJoined, NodeLeft
+from eflib.messages.records import (
+    Assignment,
+    Heartbeat,
+    NodeRecord,
+    WorkerAssignment,
+    WorkerExit,
+)
 from eflib.store import FolderStore, SignedStore, keys
 
-RECORD = {"node": "n0", "agent": "tag"}
-END = {"job": "j", "worker": "w", "exitcode": 0}
+RECORD = NodeRecord(node="n0", slots=1, agent="tag")
+END = WorkerExit(node="n0", job="j", worker="w", exitcode=0)
+WORKER = WorkerAssignment(
+    worker="w", job="j", slot=0, generation=1, rank=0, world_size=1, log_dir="/logs"
+)
 
 
 class Outage:
@@ -44,19 +57,19 @@ def store(outage):
 @pytest.fixture
 def cluster(store):
     seconds = itertools.count()
-    return Cluster(store, "n0", clock=lambda: next(seconds))
+    return Cluster(store, "n0", "tag", clock=lambda: next(seconds))
 
 
 def posted(store):
-    return [message for _, message in store.receive(keys.INBOX, 0)]
+    return [message for _, message in store.receive(keys.INBOX, 0, INBOX).messages]
 
 
 def test_joining_leaves_a_record_a_heartbeat_and_a_message(cluster, store):
     cluster.join(RECORD)
 
-    assert store.fetch(keys.node_record("n0")) == RECORD
-    assert store.fetch(keys.node_heartbeat("n0")) == {"count": 1}
-    assert posted(store) == [{"type": "node_joined", "node": "n0"}]
+    assert store.fetch(keys.node_record("n0"), NodeRecord) == RECORD
+    assert store.fetch(keys.node_heartbeat("n0"), Heartbeat) == Heartbeat(1)
+    assert posted(store) == [NodeJoined(node="n0")]
 
 
 def test_joining_a_store_that_is_out_fails(cluster, outage):
@@ -72,10 +85,10 @@ def test_a_lost_record_is_put_back_and_another_agents_is_respected(cluster, stor
 
     store.delete(keys.node_record("n0"))
     assert cluster.keep(RECORD)
-    assert store.fetch(keys.node_record("n0")) == RECORD
+    assert store.fetch(keys.node_record("n0"), NodeRecord) == RECORD
     assert len(posted(store)) == 2
 
-    store.put(keys.node_record("n0"), {**RECORD, "agent": "other"})
+    store.put(keys.node_record("n0"), changed(RECORD, agent="other"))
     assert not cluster.keep(RECORD)
 
 
@@ -90,42 +103,84 @@ def test_the_assignment_is_none_until_there_is_one_and_while_the_store_is_out(
     cluster, store, outage
 ):
     assert cluster.assigned() is None
-    store.put(keys.node_assignment("n0"), {"workers": []})
-    assert cluster.assigned() == []
-    store.put(keys.node_assignment("n0"), {"workers": [{"worker": "w", "job": "j"}]})
-    assert cluster.assigned() == [{"worker": "w", "job": "j"}]
+    assign(store)
+    assert cluster.assigned() == ()
+    assign(store, WORKER)
+    assert cluster.assigned() == (WORKER,)
     outage.is_out = True
     assert cluster.assigned() is None
 
 
+def assign(store, *workers, **fields):
+    store.put(keys.node_assignment("n0"), Assignment(workers, **fields))
+
+
 def test_an_assignment_with_a_wrong_signature_is_not_obeyed(cluster, store, outage):
-    store.put(keys.node_assignment("n0"), {"workers": [{"worker": "w", "job": "j"}]})
-    forged = SignedStore(outage, b"x" * 32)
-    forged.put(keys.node_assignment("n0"), {"workers": []})
+    assign(store, WORKER)
+    assert cluster.assigned() == (WORKER,)
+    assign(SignedStore(outage, b"x" * 32))
+
+    assert cluster.assigned() == (WORKER,), "the last good one holds"
+
+
+def test_no_assignment_that_could_be_read_is_none(cluster, store):
+    store.store.set(keys.node_assignment("n0"), b"garbage")
 
     assert cluster.assigned() is None
 
 
-def test_workers_without_a_name_are_left_out(cluster, store, caplog):
-    store.put(keys.node_assignment("n0"), {"workers": [{"worker": "w", "job": "j"}, {"job": "j"}]})
+def test_an_assignment_that_is_not_one_is_not_obeyed_and_said_once(cluster, store, caplog):
+    assign(store, WORKER)
+    assert cluster.assigned() == (WORKER,)
+    store.put(keys.node_assignment("n0"), {"workers": [{"worker": "other", "job": "j"}]})
+    for _ in range(50):
+        assert cluster.assigned() == (WORKER,)
 
-    assert cluster.assigned() == [{"worker": "w", "job": "j"}]
-    assert "without a name" in caplog.text
+    assert caplog.text.count("ignored the value at nodes/n0/assignment") == 1
+
+
+def test_an_older_assignment_written_again_is_refused(cluster, store, caplog):
+    assign(store, number=6)
+    captured = store.store.get(keys.node_assignment("n0"))
+    assert cluster.assigned() == ()
+    assign(store, WORKER, number=7)
+    assert cluster.assigned() == (WORKER,)
+    store.store.set(keys.node_assignment("n0"), captured)
+
+    assert cluster.assigned() == (WORKER,)
+    assert "ignored assignment 6: it is older than 7" in caplog.text
+    assign(store, number=8)
+    assert cluster.assigned() == ()
+
+
+def test_the_assignment_of_the_agent_before_is_not_for_this_one(cluster, store):
+    assign(store, WORKER, number=9, agent="before")
+    assert cluster.assigned() is None
+    assign(store, WORKER, number=1, agent="tag")
+    assert cluster.assigned() == (WORKER,)
+
+
+def test_a_report_that_no_store_takes_does_not_keep_back_the_others(cluster, store, caplog):
+    cluster.report_exit(changed(END, log="/x" * 10_000))
+    cluster.report_exit(changed(END, worker="next"))
+
+    assert [message.worker for message in posted(store)] == ["next"]
+    assert "a report cannot be sent: " in caplog.text
 
 
 def test_an_exit_is_on_record_before_it_is_posted_and_is_not_overwritten(cluster, store):
     cluster.report_exit(END)
-    cluster.report_exit({**END, "exitcode": 1})
+    cluster.report_exit(changed(END, exitcode=1))
 
-    assert store.fetch(keys.worker_exit("j", "w")) == END
+    assert store.fetch(keys.worker_exit("j", "w"), WorkerExit) == END
     assert cluster.has_exit("j", "w")
-    assert [message["exitcode"] for message in posted(store)] == [0, 1]
+    assert [message.exitcode for message in posted(store)] == [0, 1]
 
 
 def test_reports_wait_for_the_store_and_arrive_in_order(cluster, store, outage, caplog):
     caplog.set_level(logging.INFO)
     outage.is_out = True
-    cluster.report_start({"job": "j", "worker": "w"}, 7)
+    cluster.report_start(WORKER, 7)
     cluster.report_exit(END)
     cluster.leave()
     cluster.beat()
@@ -135,9 +190,10 @@ def test_reports_wait_for_the_store_and_arrive_in_order(cluster, store, outage, 
 
     assert cluster.flush()
 
-    kinds = [message["type"] for message in posted(store)]
+    kinds = [to_builtins(message)["type"] for message in posted(store)]
     assert kinds == ["worker_started", "worker_exited", "node_left"]
-    assert store.fetch(keys.worker_exit("j", "w")) == END
+    assert posted(store)[-1] == NodeLeft(node="n0", agent="tag")
+    assert store.fetch(keys.worker_exit("j", "w"), WorkerExit) == END
     assert caplog.text.count("going on without the store") == 1
     assert caplog.text.count("the store answers again") == 1
 
@@ -164,7 +220,7 @@ def test_while_the_store_is_out_few_attempts_are_made(store, outage):
         raise StoreError("cannot reach the store")
 
     outage.get = get
-    cluster = Cluster(store, "n0", clock=lambda: now[0])
+    cluster = Cluster(store, "n0", "tag", clock=lambda: now[0])
     while now[0] < 30.0:
         cluster.assigned()
         now[0] += 0.025

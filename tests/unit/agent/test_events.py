@@ -8,8 +8,18 @@ from torch.distributed.elastic import events as torch_events
 
 from eflib.agent import events
 from eflib.agent.exits import Exit
+from eflib.messages.records import WorkerAssignment
 
-WORKER = {"job": "j1", "job_name": "n", "worker": "j1-3", "generation": 2, "rank": 1, "slot": 0}
+WORKER = WorkerAssignment(
+    job="j1",
+    job_name="n",
+    worker="j1-3",
+    generation=2,
+    rank=1,
+    world_size=2,
+    slot=0,
+    log_dir="/logs",
+)
 
 
 class Kept(logging.Handler):

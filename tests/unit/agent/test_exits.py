@@ -5,8 +5,12 @@ import json
 import pytest
 
 from eflib.agent.exits import LONGEST_FILE, Exit, observed
+from eflib.messages.codec import to_builtins
+from eflib.messages.records import WorkerAssignment
 
-WORKER = {"worker": "w", "job": "j", "generation": 2, "rank": 1, "log_dir": "/logs"}
+WORKER = WorkerAssignment(
+    worker="w", job="j", generation=2, rank=1, world_size=2, slot=0, log_dir="/logs"
+)
 
 
 @pytest.fixture
@@ -59,10 +63,10 @@ def test_a_worker_that_recorded_an_error_and_ended_well_has_none(error_file):
     assert observed(7, 0, str(error_file)) == Exit(7, 0)
 
 
-def test_the_message_names_worker_and_log():
-    message = Exit(7, 1, "boom", "trace").as_message(WORKER, "n0")
+def test_the_record_names_worker_and_log():
+    record = Exit(7, 1, "boom", "trace").as_record(WORKER, "n0")
 
-    assert message == {
+    assert to_builtins(record) == {
         "node": "n0",
         "job": "j",
         "worker": "w",
@@ -77,10 +81,8 @@ def test_the_message_names_worker_and_log():
     }
 
 
-def test_a_good_end_has_no_error_and_a_worker_without_log_none():
-    message = Exit(7, 0).as_message({"worker": "w", "job": "j"}, "n0")
-
-    assert (message["error"], message["log"]) == (None, None)
+def test_a_good_end_has_no_error():
+    assert Exit(7, 0).as_record(WORKER, "n0").error is None
 
 
 def test_a_huge_exception_is_told_cut(error_file):
