@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,14 +26,26 @@ def home_folder(environ: Mapping[str, str] | None = None) -> Path:
     return expanded(environ.get("XDG_STATE_HOME") or "~/.local/state") / "eflib"
 
 
+_MADE = ("agents", "coordinator", "jobs", "profiles")
+"""Folders of every home. Jobs' environments are in them, so they are for their owner alone."""
+_MADE_LATER = ("store", "aside")
+
+
 def make_home(home: Path) -> Path:
     """Create the home folder, for its owner alone, and check that it can be used.
 
+    A home that was there is left as it is, since it may be a folder with more in it; what eflib
+    itself made in it is closed to others.
+
     Raises:
-        StoreError: The folder cannot be made, read or written.
+        StoreError: The folder cannot be made, read or written, or something in it not be closed.
     """
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in _MADE:
+            (home / name).mkdir(mode=0o700, exist_ok=True)
+        for name in (*_MADE, *_MADE_LATER):
+            _close(home / name)
         probe = home / f".probe-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
@@ -43,6 +56,27 @@ def make_home(home: Path) -> Path:
             hint="give another one: EFLIB_HOME=/some/folder, or mend its permissions",
         ) from error
     return home
+
+
+def _close(folder: Path) -> None:
+    """Take the rights of all but the owner from a folder, if it is there.
+
+    Raises:
+        StoreError: It belongs to somebody else.
+    """
+    try:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+    except FileNotFoundError:
+        return
+    if not mode & 0o077:
+        return
+    try:
+        folder.chmod(mode & 0o700)
+    except PermissionError as error:
+        raise StoreError(
+            f"others can read {folder} (mode {mode:o}), and it is not ours to change",
+            hint=f"let its owner run: chmod 700 {folder}; or give another home: EFLIB_HOME=...",
+        ) from error
 
 
 def store_folder(home: Path) -> Path:

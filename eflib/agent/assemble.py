@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from eflib.agent import devices
 from eflib.agent.agent import Agent, Parts
@@ -17,9 +14,13 @@ from eflib.agent.cluster import Cluster
 from eflib.agent.roster import Roster
 from eflib.agent.timeouts import KILL_AGAIN_SECONDS
 from eflib.agent.workers import Workers
+from eflib.errors import StoreError
 from eflib.messages.records import NodeRecord
+from eflib.store.tcp import listen
 
 if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
     from eflib.agent.guardian import Guardian
     from eflib.agent.ledger import Ledger
     from eflib.agent.order import Node
@@ -86,28 +87,15 @@ def serve(ground: Ground, *, slots: int | None, managed: bool, grace: float, lin
 def serve_groups(host: str) -> TCPStore:
     """Serve the store through which the process groups of workers find each other.
 
-    It is not signed, so on a loopback address nobody else can reach it.
+    It is not signed, so it listens at this address alone: at a loopback address, nobody else can
+    reach it.
 
     Args:
         host: The address by which it will be advertised.
     """
-    if not is_loopback(host):
-        return TCPStore(host_name=host, port=0, is_master=True, wait_for_workers=False)
-    family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind)
-    listener.bind(address)
-    return TCPStore(
-        host_name=host,
-        port=listener.getsockname()[1],
-        is_master=True,
-        wait_for_workers=False,
-        master_listen_fd=listener.detach(),
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address leads back to this machine."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return listen(host)
+    except StoreError as error:
+        # Others may know this machine by an address that it does not have: behind a translation.
+        _log.warning("%s: serves process groups at all addresses of this machine", error.problem)
+        return listen("0.0.0.0")

@@ -57,7 +57,8 @@ def run_agent(  # noqa: PLR0913 - the agent's whole configuration, all by name
     """
     if slots is not None and slots < 1:
         raise UsageError(f"a node needs at least one slot, not {slots}")
-    aside = Aside(places.aside_folder(Path(home).expanduser().absolute()))
+    home = places.make_home(Path(home).expanduser().absolute())
+    aside = Aside(places.aside_folder(home))
     store = SignedStore(open_store(store_url), load_key(key_file), aside=aside)
     temporary.shorten()
     tag = f"{node}-{uuid.uuid4().hex}"

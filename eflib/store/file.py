@@ -144,7 +144,7 @@ class FolderStore(Store):
         try:
             os.replace(temporary, path)  # noqa: PTH105 - plain strings
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+            self._make_folders(path)
             os.replace(temporary, path)  # noqa: PTH105
 
     def _create(self, path: str, value: bytes, lock: str) -> bool:
@@ -154,7 +154,7 @@ class FolderStore(Store):
         try:
             return atomic.create(temporary, path, lock)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+            self._make_folders(path)
             return atomic.create(temporary, path, lock)
 
     def _write(self, value: bytes) -> str:
@@ -163,6 +163,13 @@ class FolderStore(Store):
         except FileNotFoundError:
             self._make_root()
             return atomic.write_temporary(self._temporary, value)
+
+    def _make_folders(self, path: str) -> None:
+        """Make the folders of a key, for their owner alone: names of keys are nobody's either."""
+        folder = self._root
+        for name in path[len(folder) + 1 :].split("/")[:-1]:
+            folder = f"{folder}/{name}"
+            Path(folder).mkdir(mode=0o700, exist_ok=True)
 
     def _make_root(self) -> None:
         for folder in (self._root, self._temporary, self._locks):

@@ -8,6 +8,7 @@ supported), and a bound on every call.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from eflib.store.bounded import BoundedCalls
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 5.0
 """How long a server may take to appear: it may be starting beside us."""
 CALL_SECONDS = 10.0
@@ -321,28 +323,15 @@ class Server:
     """The process's side that holds the values; they live as long as it does.
 
     Args:
-        port: Where to listen, on all interfaces; 0 takes a free port.
+        port: Where to listen; 0 takes a free port.
+        host: The address of this machine to listen at; others do not reach the server.
 
     Raises:
-        StoreError: The port is taken.
+        StoreError: The port is taken, or the address is none of this machine's.
     """
 
-    def __init__(self, port: int = 0) -> None:
-        bound = timedelta(seconds=CALL_SECONDS)
-        try:
-            self._held: TorchStore | None = TorchStore(
-                host_name="0.0.0.0",
-                port=port,
-                is_master=True,
-                timeout=bound,
-                wait_for_workers=False,
-            )
-        except RuntimeError as cause:
-            raise StoreError(
-                f"cannot listen on port {port} (it is taken, or not allowed)",
-                detail=_first_line(cause),
-                hint="choose another port, or 0 for a free one",
-            ) from cause
+    def __init__(self, port: int = 0, host: str = LOOPBACK) -> None:
+        self._held: TorchStore | None = listen(host, port)
         self.port: int = self._held.port
 
     def close(self) -> None:
@@ -350,13 +339,71 @@ class Server:
         self._held = None
 
 
-def serve(port: int = 0) -> Server:
+def serve(port: int = 0, host: str = LOOPBACK) -> Server:
     """Serve a store from this process until the returned server is closed.
 
     Args:
         port: Where to listen; 0 takes a free port, which is then in ``Server.port``.
+        host: The address of this machine to listen at: by default that which only this machine
+            itself reaches; ``0.0.0.0`` for all its addresses.
 
     Raises:
-        StoreError: The port is taken.
+        StoreError: The port is taken, or the address is none of this machine's.
     """
-    return Server(port)
+    return Server(port, host)
+
+
+def listen(host: str, port: int = 0) -> TorchStore:
+    """Return the serving side of torch's store, bound to one address; torch itself binds to all.
+
+    Args:
+        host: Name or address of this machine; ``0.0.0.0`` or ``::`` for all its addresses.
+        port: The port; 0 takes a free one.
+
+    Raises:
+        StoreError: The port is taken, or the address is none of this machine's.
+    """
+    try:
+        listener = _bound(host, port)
+    except (OSError, OverflowError) as cause:
+        is_taken = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
+        raise StoreError(
+            f"cannot listen at {_address(host, port)} ({_reason(cause)})",
+            hint="choose another port, or 0 for a free one"
+            if is_taken
+            else "give an address of this machine, or 0.0.0.0 for all of them",
+        ) from cause
+    try:
+        return TorchStore(
+            host_name=host,
+            port=listener.getsockname()[1],
+            is_master=True,
+            timeout=timedelta(seconds=CALL_SECONDS),
+            wait_for_workers=False,
+            master_listen_fd=listener.detach(),
+        )
+    except RuntimeError as cause:
+        problem = f"cannot serve at {_address(host, port)} ({_first_line(cause)})"
+        raise StoreError(problem, hint="give 127.0.0.1 or 0.0.0.0") from cause
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise OverflowError("a port is a number from 0 to 65535")
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _reason(cause: BaseException) -> str:
+    if isinstance(cause, socket.gaierror):
+        return "unknown host name"
+    if isinstance(cause, OSError):
+        return (cause.strerror or str(cause)).lower()
+    return str(cause)

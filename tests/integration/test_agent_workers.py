@@ -236,7 +236,8 @@ def test_a_worker_that_cannot_be_started_is_told_as_ended(stage, agent):
 
     assert [end["pid"] for end in ends] == [None, None]
     assert ends[0]["error"]["message"].startswith("cannot start: [Errno 20] Not a directory")
-    assert ends[1]["error"]["message"] == "cannot start: job job-nowhere has no spec in the store"
+    problem = "cannot start: job job-nowhere has no spec in the store that can be read"
+    assert ends[1]["error"]["message"] == problem
 
 
 def test_a_killed_worker_is_told_and_the_others_live(stage, agent):

@@ -31,7 +31,8 @@ def test_the_home_is_read_from_the_process_s_environment(monkeypatch, tmp_path):
 def test_a_home_is_made_for_its_owner_alone_and_left_clean(tmp_path):
     home = places.make_home(tmp_path / "a" / "home")
     assert home.stat().st_mode & 0o777 == 0o700
-    assert list(home.iterdir()) == []
+    made = {one.name: one.stat().st_mode & 0o777 for one in home.iterdir()}
+    assert made == dict.fromkeys(("agents", "coordinator", "jobs", "profiles"), 0o700)
     assert places.make_home(home) == home
 
 
@@ -80,3 +81,28 @@ def test_every_path_lies_below_the_home_and_none_twice():
     ]
     assert len(set(found)) == len(found)
     assert all(home in path.parents for path in found)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o777, 0o705])
+def test_what_was_open_in_a_home_is_closed_and_the_home_itself_is_left(tmp_path, mode):
+    home = tmp_path / "home"
+    for name in ("coordinator", "store", "mine"):
+        (home / name).mkdir(parents=True)
+    for folder in (home, *home.iterdir()):
+        folder.chmod(mode)
+    places.make_home(home)
+    modes = {one.name: one.stat().st_mode & 0o777 for one in (home, *home.iterdir())}
+    assert modes.pop("home") == modes.pop("mine") == mode
+    assert modes == dict.fromkeys(("agents", "coordinator", "jobs", "profiles", "store"), 0o700)
+
+
+def test_what_is_open_and_somebody_else_s_is_refused_with_the_way_out(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs").chmod(0o755)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(StoreError, match=r"others can read .*/jobs \(mode 755\)") as caught:
+        places.make_home(tmp_path)
+    assert f"chmod 700 {tmp_path}/jobs" in caught.value.hint

@@ -132,3 +132,17 @@ def test_a_folder_that_vanishes_is_made_again(store):
 def test_only_the_owner_may_enter_the_folder(store):
     store.check()
     assert Path(store.url).stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_in_the_store_is_anybody_else_s_whatever_the_process_s_mask(store):
+    before = os.umask(0)
+    try:
+        Path(store.url).mkdir()  # one that was there, open to all
+        store.set("jobs/j/spec", b"secret")
+        store.compare_and_set("jobs/j/exits/w", None, b"v")
+        store.append("inbox", b"v")
+    finally:
+        os.umask(before)
+    found = {str(path): path.stat().st_mode & 0o077 for path in Path(store.url).rglob("*")}
+    assert len(found) > 8
+    assert {path: mode for path, mode in found.items() if mode} == {}

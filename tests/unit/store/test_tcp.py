@@ -3,11 +3,13 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from eflib.errors import StoreError
 from eflib.store import wait_for
+from eflib.store.server import describe
 from eflib.store.tcp import TcpStore, serve
 from tests.helpers.processes import freeze
 
@@ -56,16 +58,69 @@ def test_a_server_that_hangs_is_reported_within_the_bound_and_one_that_is_told_t
     assert store.get("k") == b"v"
     server.send_signal(signal.SIGTERM)
     printed, _ = server.communicate(timeout=60)
-    assert (server.returncode, printed) == (0, f"serving on port {server.port}\n")
+    assert server.returncode == 0
+    assert printed == (
+        f"store: serving at tcp://127.0.0.1:{server.port}, for this machine alone "
+        f"(pid {server.pid})\n"
+    )
 
 
 def test_a_port_that_is_taken_is_named():
-    with socket.create_server(("0.0.0.0", 0)) as taken:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StoreError) as caught:
             serve(port)
-    assert caught.value.problem == f"cannot listen on port {port} (it is taken, or not allowed)"
+    problem = f"cannot listen at 127.0.0.1:{port} (address already in use)"
+    assert caught.value.problem == problem
     assert caught.value.hint == "choose another port, or 0 for a free one"
+
+
+@pytest.mark.parametrize("host", ["203.0.113.9", "no such name", "127.0.0.1:1"])
+def test_an_address_that_is_not_this_machine_s_is_named(host):
+    with pytest.raises(StoreError, match="cannot listen at ") as caught:
+        serve(0, host)
+    assert caught.value.hint == "give an address of this machine, or 0.0.0.0 for all of them"
+
+
+@pytest.mark.parametrize("port", [-1, 70_000, 10**30])
+def test_a_port_that_cannot_be_is_named(port):
+    with pytest.raises(StoreError, match="cannot listen at "):
+        serve(port)
+
+
+def listening_addresses(port):
+    """Return the local addresses, as the kernel writes them, that listen at a port."""
+    rows = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
+    rows += Path("/proc/self/net/tcp6").read_text().splitlines()[1:]
+    local = [row.split()[1].split(":") for row in rows if row.split()[3] == "0A"]
+    return {address for address, at in local if int(at, 16) == port}
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="Linux tells")
+def test_a_store_is_served_to_this_machine_alone_unless_another_address_is_given():
+    own = serve()
+    assert listening_addresses(own.port) == {"0100007F"}
+    everywhere = serve(host="0.0.0.0")
+    assert listening_addresses(everywhere.port) == {"00000000"}
+    for server in (own, everywhere):
+        store = TcpStore("127.0.0.1", server.port)
+        store.set("k", b"v")
+        assert store.get("k") == b"v"
+        store.close()
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("localhost", "tcp://localhost:7, for this machine alone"),
+        ("::1", "tcp://[::1]:7, for this machine alone"),
+        ("10.0.0.3", "tcp://10.0.0.3:7, for everybody who reaches this address"),
+        ("0.0.0.0", f"tcp://{socket.gethostname()}:7, at all addresses of this machine, for every"),
+    ],
+)
+def test_a_server_says_who_can_reach_it(host, said):
+    assert describe(host, 7).startswith(said)
 
 
 def test_something_else_that_listens_is_not_a_store():
