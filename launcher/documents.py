@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from eflib.errors import EflibError, UsageError
+from eflib.errors import UsageError
 from eflib.home import default_store_url, home_folder, key_file, make_home, store_folder
 from eflib.launcher.arguments import close_match
 from eflib.launcher.wording import has_ended
@@ -23,13 +23,6 @@ class UnknownJobError(UsageError):
     """No job has this name or id."""
 
     code = "unknown-job"
-
-
-class NotInTimeError(EflibError):
-    """What was asked for is under way, but did not come about within the bound."""
-
-    code = "not-in-time"
-    exit_status = 1
 
 
 class Cluster:

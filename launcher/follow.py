@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from eflib.errors import CoordinatorUnreachableError, EflibError
 from eflib.launcher import wording
 from eflib.launcher.logs import RankLog
+from eflib.launcher.waiting import Clock, CoordinatorSight
 from eflib.units import format_duration
 
 if TYPE_CHECKING:
@@ -50,15 +49,6 @@ class Source(Protocol):
 
     def lost_nodes(self) -> list[str]:
         """Return the nodes here whose agents have died."""
-
-
-@dataclass
-class Clock:
-    """Time, as arguments for a test."""
-
-    monotonic: Callable[[], float] = time.monotonic
-    now: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
 
 
 class Follower:
@@ -210,26 +200,28 @@ class _CoordinatorWatch(_Watch):
         self, source: Source, screen: Screen, restart: Callable[[], None], clock: Clock
     ) -> None:
         super().__init__(source, screen, restart, clock)
-        self._away_since: float | None = None
+        self._sight = CoordinatorSight(source, clock)
+        self._is_away = False
 
     def look(self, status: Status) -> None:
         now = self._clock.monotonic()
         if not self._is_due(now):
             return
-        if self._source.coordinator() is not None:
-            if self._away_since is not None:
+        away = self._sight.away()
+        if not away:
+            if self._is_away:
                 self._screen.say("the coordinator runs again")
-            self._away_since = None
+            self._is_away = False
             return
-        if self._away_since is None:
-            self._away_since, self._next_restart = now, now + RESTART_SECONDS
+        if not self._is_away:
+            self._is_away, self._next_restart = True, now + RESTART_SECONDS
             self._screen.say(
                 "the coordinator has gone; the job trains on without it. It is started again in "
                 f"{format_duration(RESTART_SECONDS)} unless somebody does so before",
                 style="yellow",
             )
-        if now - self._away_since > GIVE_UP_SECONDS:
-            raise wording.unreachable(status, seconds=now - self._away_since)
+        if away > GIVE_UP_SECONDS:
+            raise wording.unreachable(status, seconds=away)
         self._start_again(now)
 
 

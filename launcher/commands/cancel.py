@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from eflib.errors import UsageError
 from eflib.launcher import services, tables, wording
-from eflib.launcher.documents import NotInTimeError, open_cluster
-from eflib.store import wait_for
+from eflib.launcher.documents import open_cluster
+from eflib.launcher.waiting import JobWatch
 
 ENDED_SECONDS = 30.0
 """How long the workers of a cancelled job may take to leave: their grace, and some."""
@@ -29,15 +29,10 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
         )
     services.client(cluster).request("cancel", job=job_id)
 
-    def ended() -> wording.Status | None:
-        now = cluster.status(job_id)
-        return now if now is not None and wording.has_left(now) else None
-
-    last = wait_for(
-        ended,
+    last = JobWatch(cluster, job_id).until(
+        wording.has_left,
         timeout=ENDED_SECONDS,
         what=f"the workers of job {wording.title(status)!r} to leave",
-        error=NotInTimeError,
         hint=f"look again with: efctl status {job}",
     )
     if json:

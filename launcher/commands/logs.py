@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 
 from eflib.errors import UsageError
 from eflib.launcher import values, wording
 from eflib.launcher.commands.reading import cluster_to_read
 from eflib.launcher.documents import Cluster, Document
 from eflib.launcher.logs import RankLog, ranks
+from eflib.launcher.waiting import JobWatch
 
 POLL_SECONDS = 0.2
 
@@ -25,7 +25,7 @@ def command(
 
     Args:
         job: A job's name or id.
-        follow: Go on until the job has ended.
+        follow: Go on until the job has ended, or no coordinator runs any more.
         rank: Only this rank's lines; by default those of all ranks, one rank after the other.
         store: Where the cluster is: a folder or tcp://host:port.
     """
@@ -44,6 +44,7 @@ def _print_until_ended(
     cluster: Cluster, status: Document, only: int | None, *, follow: bool
 ) -> None:
     logs: dict[int, RankLog] = {}
+    watch = JobWatch(cluster, str(status["job"]))
     while True:
         is_last = not follow or wording.has_ended(status)
         folder = status.get("log_dir") or ""
@@ -54,5 +55,5 @@ def _print_until_ended(
         sys.stdout.flush()
         if is_last:
             return
-        time.sleep(POLL_SECONDS)
-        status = cluster.status(str(status["job"])) or status
+        watch.pause(POLL_SECONDS)
+        status = watch.look()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from eflib.launcher import services, tables, values, wording
-from eflib.launcher.documents import NotInTimeError, open_cluster
-from eflib.store import wait_for
+from eflib.launcher.documents import Document, open_cluster
+from eflib.launcher.waiting import JobWatch
 from eflib.units import parse_duration
 
 
@@ -25,7 +25,8 @@ def command(
     Args:
         job: A job's name or id.
         size: How many GPUs, or auto.
-        wait: Return only when the job trains on so many; with auto there is nothing to wait for.
+        wait: Return when the job trains on so many workers, or fail as soon as it is clear that it
+            will not: it has ended, or no coordinator runs. With auto there is nothing to wait for.
         timeout: How long to wait at most, as in 90s or 2m.
         store: Where the cluster is: a folder or tcp://host:port.
         json: Print the coordinator's answer as one JSON object.
@@ -37,14 +38,8 @@ def command(
     job_id = str(status["job"])
     asker = services.client(cluster)
     reply = asker.request("rescale", job=job_id, num_gpus=wanted)
-    if wait and wanted:
-        wait_for(
-            lambda: (cluster.status(job_id) or {}).get("world_size") == wanted,
-            timeout=bound,
-            what=f"job {wording.title(status)!r} to train on {wanted} workers",
-            error=NotInTimeError,
-            hint=f"see why with: efctl status {job}",
-        )
+    if wait and wanted is not None:
+        _wait(JobWatch(cluster, job_id), wording.title(status), wanted, bound)
     if json:
         tables.print_json(reply)
     elif wanted is None:
@@ -52,3 +47,30 @@ def command(
     else:
         plural = "" if wanted == 1 else "s"
         print(f"{wording.title(status)}: {wanted} worker{plural} {'now' if wait else 'ordered'}")
+
+
+def _wait(watch: JobWatch, title: str, wanted: int, seconds: float) -> None:
+    """Wait until a job has so many workers, or never will."""
+    held = False
+
+    def is_done(status: Document) -> bool:
+        nonlocal held
+        held = held or status.get("pinned") == wanted
+        return not wording.has_ended(status) and (status.get("world_size") or 0) == wanted
+
+    def is_over(status: Document) -> str:
+        if wording.has_ended(status):
+            return f"job {title!r} has ended ({status['state']}) before it had {wanted} workers"
+        if held and status.get("pinned") != wanted:
+            other = status.get("pinned")
+            now = "left to the scheduler" if other is None else f"to have {other} workers"
+            return f"job {title!r} is {now} by now, not to have {wanted}: somebody changed it again"
+        return ""
+
+    watch.until(
+        is_done,
+        timeout=seconds,
+        what=f"job {title!r} to train on {wanted} workers",
+        hint=f"see why with: efctl status {title}",
+        is_over=is_over,
+    )

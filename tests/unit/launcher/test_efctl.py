@@ -126,11 +126,11 @@ def test_logs_of_all_ranks_and_of_one(run, jobs):
 
 
 def test_logs_can_be_followed_to_the_end(run, jobs, a_status, monkeypatch):
-    def end(seconds):
+    def end(watch, seconds):
         status = {**a_status(), "state": "SUCCEEDED"}
         jobs.write({**status, "log_dir": jobs.signed.fetch(keys.job_status("digits-1"))["log_dir"]})
 
-    monkeypatch.setattr("eflib.launcher.commands.logs.time.sleep", end)
+    monkeypatch.setattr("eflib.launcher.waiting.JobWatch.pause", end)
     out = run("efctl logs -f digits").out
     assert out == "[digits 0]: a\n[digits 1]: b\n[digits 0]: c\n"
 
@@ -188,6 +188,48 @@ def test_rescale_waits_within_a_bound(run, jobs):
     assert (
         ran.last_line == "error[not-in-time]: waited 0.05 s for job 'digits' to train on 3 workers"
     )
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELLED", "PREEMPTED"])
+def test_a_rescale_of_a_job_that_ends_meanwhile_says_so_at_once(run, jobs, a_status, state):
+    jobs.request = lambda kind, **fields: jobs.write(a_status(state=state))
+    ran = run("efctl rescale digits 3 --wait")
+    assert ran.status == 1
+    assert ran.last_line == (
+        f"error[job-ended]: job 'digits' has ended ({state}) before it had 3 workers"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pinned", "now"), [(2, "to have 2 workers"), (None, "left to the scheduler")]
+)
+def test_a_rescale_that_somebody_changes_again_says_so_at_once(
+    run, following, jobs, a_status, pinned, now
+):
+    following.statuses = [a_status(pinned=3), a_status(pinned=pinned)]
+    ran = run("efctl rescale digits 3 --wait")
+    assert ran.status == 1
+    assert f"job 'digits' is {now} by now, not to have 3" in ran.last_line
+
+
+def test_a_rescale_to_nothing_waits_until_no_worker_is_left(run, following, jobs, a_status):
+    following.statuses = [a_status(pinned=0), a_status(state="PAUSED", pinned=0, world_size=0)]
+    ran = run("efctl rescale digits 0 --wait")
+    assert (ran.status, ran.out) == (0, "digits: 0 workers now\n")
+
+
+@pytest.mark.parametrize("words", ["rescale digits 3 --wait", "cancel digits", "logs -f digits"])
+def test_who_waits_for_a_coordinator_that_has_gone_ends_with_a_message(
+    run, jobs, monkeypatch, words
+):
+    monkeypatch.setattr("eflib.launcher.waiting.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("eflib.launcher.waiting.AWAY_SECONDS", 0.0)
+    jobs.request = lambda kind, **fields: setattr(jobs, "record", None)
+    jobs.record = None if "logs" in words else jobs.record
+    ran = run(f"efctl {words}")
+    assert ran.status == 5
+    assert ran.last_line.startswith("error[coordinator-unreachable]: no coordinator has run for ")
+    assert "hint: start it with: efctl coordinator\n" in ran.err
 
 
 @pytest.mark.parametrize("size", ["many", "-1", "1.5"])
