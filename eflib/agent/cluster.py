@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
-from eflib.agent.timeouts import RETRY_SECONDS
+from eflib.agent.timeouts import ABSENCE_SECONDS, RETRY_SECONDS
 from eflib.errors import StoreError, TooLargeError
 from eflib.messages.codec import InvalidMessageError
 from eflib.messages.inbox import NodeJoined, NodeLeft, WorkerExited, WorkerStarted
@@ -74,6 +74,8 @@ class Cluster:
         self._assignment_raw: bytes | None = None
         self._assignment: Assignment | None = None
         self._is_out = False
+        self._beaten = clock()
+        self._was_absent = False
 
     def join(self, record: NodeRecord) -> None:
         """Describe the node and tell the coordinator.
@@ -95,10 +97,16 @@ class Cluster:
         self._send(lambda: self._store.delete(keys.node_record(self.node)))
 
     def beat(self) -> None:
-        """Count one on."""
+        """Count one on, and note when that has not been possible for long."""
         self._beats += 1
         beat = Heartbeat(self._beats)
-        self._tried(lambda: self._store.put(keys.node_heartbeat(self.node), beat))
+        self._tried(lambda: self._beat(beat))
+
+    def _beat(self, beat: Heartbeat) -> None:
+        self._store.put(keys.node_heartbeat(self.node), beat)
+        now = self._clock()
+        self._was_absent |= now - self._beaten > ABSENCE_SECONDS
+        self._beaten = now
 
     def assigned(self) -> Workers | None:
         """Return the workers that this node should run; None if that cannot be told just now.
@@ -119,14 +127,18 @@ class Cluster:
     def keep(self, record: NodeRecord) -> bool:
         """Put the node's record back where the store has lost it; False if another agent's stands.
 
+        An agent that gave no sign of life for a while may have been taken for dead: it joins again.
         While the store is out, nothing is known of another agent.
         """
 
         def act() -> bool:
             held = self._store.fetch(keys.node_record(self.node), NodeRecord)
-            if held is None:
+            if held is not None and held.agent != record.agent:
+                return False
+            if held is None or self._was_absent:
                 self.join(record)
-            return held is None or held.agent == record.agent
+                self._was_absent = False
+            return True
 
         return self._tried(act) is not False
 

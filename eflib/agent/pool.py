@@ -51,6 +51,7 @@ class WarmPool:
         mark.unlink(missing_ok=True)
         self._mark = mark
         self._tag = tag
+        self._begun = time.monotonic()
         methods = multiprocessing.get_all_start_methods()
         self.start_method = start_method or ("forkserver" if "forkserver" in methods else "spawn")
 
@@ -74,10 +75,11 @@ class WarmPool:
         if self.start_method != "forkserver" or state == warm.READY:
             return
         if pid is None:
+            self._begun = time.monotonic()
             multiprocessing.set_forkserver_preload([warm.__name__])
             with self._environment():
                 forkserver.ensure_running()
-        elif time.time() - self._mark.stat().st_mtime > WARM_SECONDS:
+        elif time.monotonic() - self._begun > WARM_SECONDS:
             os.kill(pid, signal.SIGKILL)
 
     def wait(self, seconds: float = WARM_SECONDS) -> bool:

@@ -12,6 +12,7 @@
 | ``WARM_SECONDS`` | a worker's start, for the warm pool | the pool is made anew |
 | ``PROBE_SECONDS`` | the agent's start, for the list of GPUs | the start fails, and says so |
 | ``LINGER_SECONDS`` | a managed agent without workers, for its coordinator | the agent ends |
+| ``ABSENCE_SECONDS`` | an agent, between two of its own beats in the store | it joins again |
 | ``SWEEP_SECONDS`` | the guardian, for killed processes to be gone | it gives up and names them |
 | ``SNAPSHOT_SECONDS`` | the guardian, between two looks at the agent's family | it looks again |
 """
@@ -28,5 +29,6 @@ KILL_AGAIN_SECONDS = 5.0
 WARM_SECONDS = 120.0
 PROBE_SECONDS = 180.0
 LINGER_SECONDS = 60.0
+ABSENCE_SECONDS = 10.0
 SWEEP_SECONDS = 30.0
 SNAPSHOT_SECONDS = 2.0

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NUM_LOCKS = 64
-LEFTOVER_SECONDS = 3600.0
-"""Age at which a temporary file cannot be in use any more: writing one takes milliseconds."""
+LEFTOVER_SECONDS = 86400.0
+"""Age at which a temporary file cannot be in use any more, though writing one takes milliseconds:
+ages of files go by clocks that people set."""
 LONGEST_NAME = 250
 """Bytes in an escaped part of a key: common file systems end a name at 255."""
 

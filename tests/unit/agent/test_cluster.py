@@ -56,7 +56,7 @@ def store(outage):
 
 @pytest.fixture
 def cluster(store):
-    seconds = itertools.count()
+    seconds = itertools.count(step=0.5)
     return Cluster(store, "n0", "tag", clock=lambda: next(seconds))
 
 
@@ -226,3 +226,36 @@ def test_while_the_store_is_out_few_attempts_are_made(store, outage):
         now[0] += 0.025
 
     assert attempts == pytest.approx([0.0, 10.0, 20.0], abs=0.1)
+
+
+@pytest.mark.parametrize("is_out", [False, True])
+def test_an_agent_that_gave_no_sign_of_life_for_long_joins_again(store, outage, is_out):
+    now = [0.0]
+    cluster = Cluster(store, "n0", "tag", clock=lambda: now[0])
+    cluster.join(RECORD)
+    for _ in range(20):  # stopped all the while, or without its store
+        now[0] += 1.0
+        if is_out:
+            outage.is_out = True
+            cluster.beat()
+    outage.is_out = False
+    for _ in range(3):
+        now[0] += 1.0
+        cluster.beat()
+        assert cluster.keep(RECORD)
+
+    assert posted(store) == [NodeJoined(node="n0")] * 2
+    assert store.fetch(keys.node_heartbeat("n0"), Heartbeat).count > 1
+
+
+def test_an_agent_that_was_away_does_not_take_its_node_back_from_a_later_one(store):
+    now = [0.0]
+    cluster = Cluster(store, "n0", "tag", clock=lambda: now[0])
+    cluster.join(RECORD)
+    later = changed(RECORD, agent="later")
+    store.put(keys.node_record("n0"), later)
+    now[0] += 60.0
+    cluster.beat()
+
+    assert not cluster.keep(RECORD)
+    assert store.fetch(keys.node_record("n0"), NodeRecord) == later

@@ -116,7 +116,8 @@ def test_what_a_killed_writer_left_long_ago_is_swept(store):
     store.check()
     old = atomic.write_temporary(f"{store.url}/.temporary", b"half")
     new = atomic.write_temporary(f"{store.url}/.temporary", b"half")
-    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    os.utime(old, (time.time() - 90_000, time.time() - 90_000))
+    os.utime(new, (time.time() - 7200, time.time() - 7200))  # the clock was set meanwhile
     store.check()
     assert temporary_files(store) == [Path(new)]
 
