@@ -5,7 +5,7 @@
 ``import eflib`` alone, and the command line with it, stays free of torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from eflib.trainer.data.sampler import ElasticLoader, ElasticSampler
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 __all__ = ["ElasticLoader", "ElasticSampler", "ElasticTrainer", "__version__"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of a module attribute is its own
+def __getattr__(name: str) -> object:
     if name == "ElasticTrainer":
         from eflib.trainer.trainer import ElasticTrainer  # noqa: PLC0415 - lazy: torch takes seconds
 

@@ -8,7 +8,6 @@ their published sizes as defaults, and smaller ones by keyword. ``build("digits"
 
 import difflib
 from collections.abc import Callable
-from typing import Any
 
 from eflib.models.bert import Bert, BertClassifier
 from eflib.models.char_gpt import CharGPT
@@ -52,7 +51,7 @@ __all__ = [
 ]
 
 
-def build(name: str, **size: Any) -> TaskModel:  # noqa: ANN401 - sizes differ from model to model
+def build(name: str, **size: object) -> TaskModel:
     """Build a model of the zoo with freshly initialised weights.
 
     Args:

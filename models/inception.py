@@ -11,7 +11,6 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -213,7 +212,7 @@ class Inception(ImageClassifier):
             nn.Linear(c_last, num_classes),
         )
 
-    def forward(self, images_bchw: Tensor) -> Any:  # noqa: ANN401 - see Returns
+    def forward(self, images_bchw: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return class scores.
 
         Args:
@@ -227,7 +226,7 @@ class Inception(ImageClassifier):
         scores = self.head(features_bchw)
         return (scores, self.auxiliary(features_bchw)) if self.training else scores
 
-    def loss(self, outputs: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - as ``forward``
+    def loss(self, outputs: Tensor | tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
         """Return the mean cross-entropy; in training plus 0.4 of the auxiliary head's."""
         if not isinstance(outputs, tuple):
             return functional.cross_entropy(outputs, targets)

@@ -6,9 +6,10 @@ half the samples take half the time. It stands in for the device's speed only, n
 """
 
 import time
-from typing import Any
 
 from torch import Tensor, nn
+
+from eflib.models.task import Tensors
 
 
 class Paced(nn.Module):
@@ -44,7 +45,7 @@ class Paced(nn.Module):
         self.seconds_per_sample = seconds_per_sample
         self.seconds_per_call = seconds_per_call
 
-    def forward(self, batch: Tensor, *others: Any) -> Any:  # noqa: ANN401 - as the wrapped model
+    def forward(self, batch: Tensor, *others: Tensor) -> Tensors:
         """Run the wrapped model, then sleep for the batch's share of accelerator time.
 
         Args:
@@ -54,7 +55,7 @@ class Paced(nn.Module):
         Returns:
             What the wrapped model returns.
         """
-        outputs = self.module(batch, *others)
+        outputs: Tensors = self.module(batch, *others)
         if len(batch):
             time.sleep(self.seconds_per_call + self.seconds_per_sample * len(batch))
         return outputs

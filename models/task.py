@@ -4,12 +4,16 @@ Both are what a profiling run needs beside the model, whose speed does not depen
 numbers mean.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
+
+Tensors: TypeAlias = "Tensor | tuple[Tensors, ...]"
+"""Inputs, outputs or targets of a model: how they are nested differs from model to model."""
 
 IGNORED = -100  # a target that does not count, as in torch's cross_entropy
 
@@ -17,7 +21,13 @@ IGNORED = -100  # a target that does not count, as in torch's cross_entropy
 class TaskModel(nn.Module):
     """A model together with what it is trained on and for."""
 
-    def example(self, batch_size: int, generator: torch.Generator | None = None) -> Any:  # noqa: ANN401 - inputs differ from model to model
+    loss: Callable[..., Tensor | tuple[Tensor, Tensor]]
+    """The task's loss of a batch's outputs, as the model returned them, and its targets: the mean
+    over the samples, or a pair (sum, count) where samples weigh differently."""
+
+    def example(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensors, Tensors]:
         """Return a random batch ``(inputs, targets)`` on the CPU.
 
         Args:
@@ -26,18 +36,6 @@ class TaskModel(nn.Module):
 
         Returns:
             A pair: ``model(inputs)``, or ``model(*inputs)`` for a tuple, and what ``loss`` takes.
-        """
-        raise NotImplementedError
-
-    def loss(self, outputs: Any, targets: Any) -> Any:  # noqa: ANN401 - as ``example``
-        """Return the task's loss.
-
-        Args:
-            outputs: What the model returned.
-            targets: The batch's targets.
-
-        Returns:
-            The mean over the samples, or a pair (sum, count) where samples weigh differently.
         """
         raise NotImplementedError
 
@@ -62,12 +60,12 @@ class ImageClassifier(TaskModel):
         images = torch.randn(batch_size, *self.image_shape, generator=generator)
         return images, torch.randint(self.num_classes, (batch_size,), generator=generator)
 
-    def loss(self, outputs: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - one model has two outputs
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of class scores ``(batch, classes)``."""
         return functional.cross_entropy(outputs, targets)
 
 
-class Samples(Dataset[Any]):
+class Samples(Dataset[Tensors]):
     """Random samples for a model, as a map-style data set: the same sample at each visit.
 
     Args:
@@ -89,14 +87,14 @@ class Samples(Dataset[Any]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - inputs differ from model to model
+    def __getitem__(self, index: int) -> Tensors:
         if not 0 <= index < self._length:
             raise IndexError(index)
         generator = torch.Generator().manual_seed(self._seed * self._length + index)
         return _first(self._example(1, generator))
 
 
-def _first(batch: Any) -> Any:  # noqa: ANN401 - a nesting of tensors
+def _first(batch: Tensors) -> Tensors:
     """Return the first sample of a batch."""
     if isinstance(batch, tuple):
         return tuple(_first(part) for part in batch)

@@ -17,6 +17,8 @@ from eflib.errors import UsageError
 from eflib.files import writing
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -157,7 +159,7 @@ def time_unit(span: float) -> tuple[float, str]:
     return (HOUR, "hours") if span <= LONGEST_IN_HOURS else (24 * HOUR, "days")
 
 
-def _matplotlib() -> Any:  # noqa: ANN401 - a module that may not be there
+def _matplotlib() -> ModuleType:
     """Return matplotlib with the parts used here, or say how to get it."""
     try:
         import matplotlib as module  # noqa: PLC0415 - optional: only figures need it

@@ -30,7 +30,7 @@ LARGE_CLASSES = {
     "tests/unit/coordinator/world.py World": 22,
 }
 MOST_SUPPRESSIONS_OF_ANY = 9
-SUPPRESSIONS_OF_ANY = 58
+SUPPRESSIONS_OF_ANY = 47
 # A record that crosses a process border has a type of eflib.messages.
 UNTYPED_RECORDS = {
     "eflib/agent/agent.py",

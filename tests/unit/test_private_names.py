@@ -32,7 +32,6 @@ ELASTIC = "torch elastic's public start takes over the signal handlers of the ag
 EXCEPTIONS = {
     "eflib/agent/context.py": {"WorkerContext._pc": ELASTIC, "WorkerContext._start": ELASTIC},
     "eflib/agent/script.py": {"atexit._run_exitfuncs": END, "threading._shutdown": END},
-    "eflib/trainer/checks.py": {"torch.nn.modules.batchnorm._BatchNorm": NORM},
     "eflib/trainer/elastic/formation.py": {
         "._get_backend": GROUP,
         "._timeout": GROUP,
