@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import HashStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from eflib.trainer import timeouts
 from eflib.trainer.collectives import PeerLostError, from_peers
-from eflib.trainer.elastic.interrupt import interrupted_when
+from eflib.trainer.elastic.interrupt import interrupted_when, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,6 +47,8 @@ class Endpoint:
 
 
 _LONG_PAUSE = 0.01  # seconds between two looks for those who have not come
+_LATE_PAUSE = 0.1  # the same, once they are late
+_LATE = 2.0
 
 
 def _probe(host: str, port: int) -> None:
@@ -72,6 +74,8 @@ class GroupKeeper:
         self._stores: dict[tuple[str, int], TCPStore] = {}
         self._parked: list[object] = []
         self._meeting: PrefixStore | None = None
+        self.links: frozenset[int] = frozenset()
+        """The sockets of the current group; any thread may hand them to ``end_links``."""
 
     def form(
         self,
@@ -114,26 +118,55 @@ class GroupKeeper:
                         f"{missing} did not come to {endpoint.prefix} in {waited:.1f} s", missing
                     )
             time.sleep(pause)
-            pause = min(pause * 1.5, _LONG_PAUSE)
+            pause = _LATE_PAUSE if waited > _LATE else min(pause * 1.5, _LONG_PAUSE)
         if superseded():
             raise SupersededError
-        # An attempt that failed leaves this at 1; it is in the keys under which the members meet.
-        dist.distributed_c10d._world.group_count = 0
-        with interrupted_when(
-            lambda: superseded() or bool(gone(members)),
-            store_port=endpoint.port,
-            world_size=len(members),
-        ):
-            from_peers(
-                lambda: dist.init_process_group(
-                    self._backend,
-                    store=PrefixStore("group", store),
-                    rank=rank,
-                    world_size=len(members),
-                    timeout=timedelta(seconds=timeouts.GROUP),
+        self._connect_members(
+            PrefixStore("group", store),
+            rank,
+            len(members),
+            endpoint.port,
+            is_lost=lambda: superseded() or bool(gone(members)),
+        )
+
+    def _connect_members(
+        self,
+        store: PrefixStore,
+        rank: int,
+        world_size: int,
+        store_port: int,
+        *,
+        is_lost: Callable[[], bool],
+    ) -> None:
+        """Make the group.
+
+        Its timeout is the one of all its operations: gloo takes no other later. So it is too long
+        for connecting, which is ended from outside.
+
+        Raises:
+            PeerLostError: torch could not connect the members.
+        """
+        before = set(sockets())
+        end = time.monotonic() + timeouts.GROUP
+        try:
+            with interrupted_when(
+                lambda: is_lost() or time.monotonic() > end,
+                store_port=store_port,
+                world_size=world_size,
+            ):
+                from_peers(
+                    lambda: dist.init_process_group(
+                        self._backend,
+                        store=store,
+                        rank=rank,
+                        world_size=world_size,
+                        timeout=timedelta(seconds=timeouts.COLLECTIVE),
+                    )
                 )
-            )
-        self._set_timeout(timedelta(seconds=timeouts.COLLECTIVE))
+        except PeerLostError:
+            _forget_attempt()
+            raise
+        self.links = frozenset(sockets()) - before
 
     def _meet(self, endpoint: Endpoint) -> PrefixStore:
         """Return the store of a generation; a connection that has died is made anew."""
@@ -189,16 +222,6 @@ class GroupKeeper:
             )
         return self._stores[address]
 
-    @staticmethod
-    def _set_timeout(bound: timedelta) -> None:
-        group = dist.group.WORLD
-        for name in ("cpu", "cuda"):
-            try:
-                backend = group._get_backend(torch.device(name))  # type: ignore[union-attr]
-            except RuntimeError:
-                continue  # this group has no backend for the device
-            backend.options._timeout = bound
-
     def leave(self) -> None:
         """Leave the group; its connections close when it is dropped."""
         self._meeting = None  # a member alone has nobody to tell, and its store may be gone
@@ -221,6 +244,16 @@ class GroupKeeper:
         self._stores.clear()
 
 
+def _forget_attempt() -> None:
+    """Let the next group have the name that it has on ranks whose last attempt did not fail.
+
+    torch counts attempts, and the number is in the keys under which members meet; it begins anew
+    when a group is destroyed.
+    """
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    dist.destroy_process_group()
+
+
 class EnvironmentGroup(GroupKeeper):
     """The one group of a world of fixed size: torchrun's environment says where it meets."""
 
@@ -239,7 +272,9 @@ class EnvironmentGroup(GroupKeeper):
         del endpoint, members, rank, superseded, gone
         if not dist.is_initialized():
             self._own = True
-            dist.init_process_group(self._backend, timeout=timedelta(seconds=timeouts.COLLECTIVE))
+            dist.init_process_group(
+                self._backend, timeout=timedelta(seconds=timeouts.FIXED_COLLECTIVE)
+            )
 
     def leave(self) -> None:
         """Stay: a world of fixed size has no other group to go to."""

@@ -1,8 +1,11 @@
-"""Ends the connecting of a process group early, when somebody is known not to come.
+"""Ends the waits of a process group early: while it connects, and for a member that is lost.
 
 A member that dies while gloo connects leaves the others waiting for five times the group's timeout.
 Nothing in torch ends that wait from outside, but the end of a connection does. Who waits to be
 called by the one that died has no connection yet: it is called by us, and then left.
+
+So it is with a collective operation whose peer cannot close its connection any more, as its machine
+is gone.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from eflib.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
 
 _DESCRIPTORS = Path("/proc/self/fd")
 _CHOSEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -43,7 +47,7 @@ def interrupted_when(
         store_port: Where the store listens; 0 leaves connections from before alone.
         world_size: How many members the group has, this one among them.
     """
-    before = set(_sockets())
+    before = set(sockets())
     ended = threading.Event()
 
     def watch() -> None:
@@ -53,14 +57,14 @@ def interrupted_when(
                     break
         else:
             return
-        for descriptor in _sockets().values():
-            _shut_down(descriptor, lambda connection: connection.getpeername()[1] == store_port)
+        for identity, descriptor in sockets().items():
+            _shut_down(identity, descriptor, lambda one: one.getpeername()[1] == store_port)
         called: set[int] = set()
         while not ended.wait(_POLL):  # more may be opened: one connection comes after another
-            for identity, descriptor in _sockets().items():
+            for identity, descriptor in sockets().items():
                 if identity in before:
                     continue
-                _shut_down(descriptor, _may_be_gloos)
+                _shut_down(identity, descriptor, _may_be_gloos)
                 if identity not in called and _call(descriptor, world_size):
                     called.add(identity)
 
@@ -73,7 +77,19 @@ def interrupted_when(
         thread.join()
 
 
-def _sockets() -> dict[int, int]:
+def end_links(links: AbstractSet[int]) -> None:
+    """End what a group waits for, by closing its connections to peers.
+
+    Args:
+        links: Which sockets were opened while it connected, as keys of ``sockets``. Those that
+            cannot be gloo's stay.
+    """
+    for identity, descriptor in sockets().items():
+        if identity in links:
+            _shut_down(identity, descriptor, _may_be_gloos)
+
+
+def sockets() -> dict[int, int]:
     """Return the descriptors of all sockets; keys are never used twice, descriptors are."""
     found = {}
     with suppress(OSError):
@@ -108,9 +124,10 @@ def _call(descriptor: int, world_size: int) -> bool:
     return False
 
 
-def _shut_down(descriptor: int, is_meant: Callable[[socket.socket], bool]) -> None:
+def _shut_down(identity: int, descriptor: int, is_meant: Callable[[socket.socket], bool]) -> None:
     """End a connection; a socket that listens stays, because gloo does not survive its end."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
         internet = connection.family in (socket.AF_INET, socket.AF_INET6)
-        if internet and is_meant(connection):  # one that listens has no peer: an OSError
+        is_same = os.fstat(connection.fileno()).st_ino == identity  # closed meanwhile, used anew
+        if internet and is_same and is_meant(connection):  # a listener has no peer: an OSError
             connection.shutdown(socket.SHUT_RDWR)

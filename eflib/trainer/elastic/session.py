@@ -321,7 +321,7 @@ class ElasticSession(Session):
     def _await_done(self) -> list[str]:
         """Wait until all members are done; return those that ended before they were."""
         members = [one.worker for one in self._current().members]
-        end = time.monotonic() + timeouts.COLLECTIVE
+        end = time.monotonic() + timeouts.END
         while self.world_size > 1 and time.monotonic() < end:
             late = self._keeper.not_done(members)
             if not late:
