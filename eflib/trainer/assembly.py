@@ -14,7 +14,7 @@ from eflib.trainer.data.feeding import make_feed
 from eflib.trainer.data.microbatch import MicrobatchSize
 from eflib.trainer.data.split import BatchSplit
 from eflib.trainer.data.stream import StreamLoader
-from eflib.trainer.elastic.session import Session
+from eflib.trainer.elastic.elastic_session import session_of
 from eflib.trainer.run import Parts
 from eflib.trainer.state.sharded_state import ShardedState
 from eflib.trainer.state.state import Stateful, TrainingState
@@ -64,7 +64,7 @@ def assemble(  # noqa: PLR0913 - what a script hands over beside its settings
     Raises:
         UsageError: The data cannot be used, or model and settings do not go together.
     """
-    session = Session.from_environment(os.environ)
+    session = session_of(os.environ)
     place = choose_device(device, session.local_rank)
     if settings.deterministic:
         fix_arithmetic(place, os.environ)

@@ -13,6 +13,7 @@ from eflib.messages.generations import PAUSE
 from eflib.trainer.collectives import came_from_transfer
 from eflib.trainer.elastic import reporting
 from eflib.trainer.elastic.conductor import LeftError
+from eflib.trainer.elastic.session import Training
 from eflib.trainer.step.machine import Event, State
 
 if TYPE_CHECKING:
@@ -55,12 +56,15 @@ class Generations:
         parts.feed.start(parts.last_step, session.rank, session.world_size)
         try:
             session.open(
-                parts.state,
-                announcement(parts),
-                parts.device,
-                checkpoint_dir=parts.checkpoints.folder,
-                is_leaving=lambda: parts.requests.leave,
-                last_checkpoint=lambda: parts.checkpoints.last,
+                Training(
+                    state=parts.state,
+                    settings=common_settings(parts),
+                    announce=announcement(parts),
+                    device=parts.device,
+                    checkpoint_dir=parts.checkpoints.folder,
+                    is_leaving=lambda: parts.requests.leave,
+                    last_checkpoint=lambda: parts.checkpoints.last,
+                )
             )
         except LeftError as left:  # a newer generation is without this worker
             self._leave(left.generation)
@@ -172,6 +176,25 @@ class Generations:
         self._parts.checkpoints.give_up()
         self._parts.session.close()
         raise SystemExit(PreemptedError.exit_status)
+
+
+def common_settings(parts: Parts) -> dict[str, object]:
+    """Return what all ranks must have been given alike, by name."""
+    names = (
+        "global_batch_size",
+        "max_steps",
+        "max_epochs",
+        "seed",
+        "epoch_end",
+        "precision",
+        "max_grad_norm",
+        "parallel",
+        "deterministic",
+        "num_shards",
+        "sync_batchnorm",
+    )
+    found = {name: getattr(parts.settings, name) for name in names}
+    return {**found, "len(dataset)": parts.feed.num_samples}
 
 
 def announcement(parts: Parts) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from eflib.trainer.elastic.formation import (
     MissingMembersError,
     SupersededError,
 )
+from eflib.trainer.elastic.recovery import Attempts
 from eflib.trainer.elastic.transfer import (
     Standing,
     choose_source,
@@ -30,12 +30,11 @@ from eflib.trainer.elastic.transfer import (
 from eflib.trainer.state import checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from eflib.messages.generations import Generation
     from eflib.trainer.elastic.membership import Membership
     from eflib.trainer.state.state import TrainingState
-
-
-_SAME_FAILURE_LIMIT = 3  # so often the same error while nobody is lost is no matter of peers
 
 
 class LeftError(Exception):
@@ -46,11 +45,6 @@ class LeftError(Exception):
         self.generation = generation
 
 
-def _all_stayed(generation: Generation, following: Generation) -> bool:
-    workers = {one.worker for one in following.members}
-    return all(one.worker in workers for one in generation.members)
-
-
 class Conductor:
     """Enters generations; holds the current one.
 
@@ -58,6 +52,7 @@ class Conductor:
         membership: Says which generation is next.
         keeper: Owns the process group.
         state: What all ranks must hold alike.
+        settings: What must be equal on all ranks beside the state, by name.
         prefix: Store prefix of the job, never shared with another.
         checkpoint_dir: Where a job whose workers are all new looks for its state; empty for none.
     """
@@ -68,12 +63,15 @@ class Conductor:
         keeper: GroupKeeper,
         state: TrainingState,
         *,
+        settings: Mapping[str, object],
         prefix: str,
         checkpoint_dir: str,
     ) -> None:
         self._membership = membership
         self._keeper = keeper
         self._state = state
+        self._settings = settings
+        self.attempts = Attempts()
         self._prefix = prefix
         self._checkpoint_dir = checkpoint_dir
         self._has_state = False
@@ -110,7 +108,7 @@ class Conductor:
         begin = time.perf_counter()
         self._keeper.leave()
         parts["leave"] = time.perf_counter() - begin
-        failures: Counter[str] = Counter()
+        problem = ""
         while True:
             rank = generation.rank_of(self._membership.worker)
             if rank is None:
@@ -126,23 +124,22 @@ class Conductor:
             except EndpointGoneError:
                 missing = self._workers_beside_rank_0(generation)
             except PeerLostError as error:
-                problem = str(error)
-                text = f"{len(generation.members)}: {problem}"
-                failures[text] += 1
-                if not self._membership.elastic or failures[text] >= _SAME_FAILURE_LIMIT:
-                    raise WorkerFailedError(
-                        f"the ranks of generation {generation.number} cannot meet: {problem}"
-                    ) from None
-                missing = frozenset()
+                problem, missing = str(error), frozenset()
             else:
                 self._has_entered = True
                 return parts
             self.abandon()  # outside the handler: its frames hold the connections
+            if problem:
+                self._check_attempt(problem)
             self._leave_if_too_late(generation)
             following = self._membership.recover(generation, missing)
-            if not _all_stayed(generation, following):
-                failures.clear()
-            generation = following
+            self.attempts.follow(generation, following)
+            generation, problem = following, ""
+
+    def _check_attempt(self, problem: str) -> None:
+        if not self._membership.elastic:
+            raise WorkerFailedError(f"the ranks cannot exchange data: {problem}")
+        self.attempts.fail(problem)
 
     def _leave_if_too_late(self, generation: Generation) -> None:
         """A newcomer does not begin anew where members have ended in order: training is over."""
@@ -187,7 +184,9 @@ class Conductor:
 
     def _share_state(self, parts: dict[str, float]) -> None:
         begin = time.perf_counter()
-        standings = exchange_standings(self._state, has_state=self._has_state)
+        standings = exchange_standings(
+            self._state, has_state=self._has_state, settings=self._settings
+        )
         if not any(one.has_state for one in standings):
             standings = self._first_state(standings)
         self._state.is_over = is_training_over(standings)

@@ -44,14 +44,20 @@ class Membership(ABC):
         """Return the generation that follows one in which a peer was lost."""
         del missing
         raise WorkerFailedError(
-            f"a peer of rank {lost.rank_of(self.worker)} is gone",
-            hint="a world of fixed size cannot go on without it; eflaunch can",
+            f"rank {lost.rank_of(self.worker)} lost the connection to another rank",
+            hint="the other rank's own error says why; a world of fixed size cannot go on without "
+            "it, eflaunch can",
         )
 
     def ended(self, workers: Iterable[str]) -> list[str]:
         """Return those of the given workers whose exit is on record."""
         del workers
         return []
+
+    def how_ended(self, worker: str) -> str:
+        """Return how a worker ended, in a line; "" where no exit is on record."""
+        del worker
+        return ""
 
     def are_done(self, workers: Iterable[str]) -> bool:
         """Tell whether one of these workers, members of the newest generation, ended in order."""
@@ -189,13 +195,24 @@ class StoreMembership(Membership):
                     continue
             time.sleep(0.002)
         raise WorkerFailedError(
-            f"a peer of generation {lost.number} is gone and no generation followed "
+            f"an exchange in generation {lost.number} failed and no generation followed "
             f"in {timeouts.RECOVERY:g} s"
         )
 
     def ended(self, workers: Iterable[str]) -> list[str]:
         """Return those of the given workers whose agents have put an exit on record."""
         return [worker for worker, _ in self._exits(workers)]
+
+    def how_ended(self, worker: str) -> str:
+        """Return what the worker raised, the signal that ended it, or its exit code."""
+        for _, record in self._exits([worker]):
+            message = (record.get("error") or {}).get("message")
+            if message:
+                return f"ended with {str(message).splitlines()[0]}"
+            if record.get("signal"):
+                return f"killed by {record['signal']}"
+            return f"exit code {record.get('exitcode')}"
+        return ""
 
     def are_done(self, workers: Iterable[str]) -> bool:
         """Tell whether one of them ended with status 0: no member does before training is over."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import statistics
 import sys
 import threading
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,31 +27,7 @@ WARM_UP_STEPS = 2  # steps after a rescale that do not count: allocators and cac
 MEASURED_STEPS = 8  # a measurement has at least this many steps and
 MEASURED_SECONDS = 1.0  # this many seconds, but for slow models at most
 MEASURED_SECONDS_MOST = 5.0
-
-
-@dataclass
-class Rescale:
-    """One change of a job's membership, with its pause by part, in seconds.
-
-    ``shares`` are the samples of each rank and ``passes`` the forward passes that rank 0 takes for
-    its own, before and after.
-    """
-
-    generation: int
-    step: int
-    from_: int
-    to: int
-    pause_s: float = 0.0
-    parts: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
-    shares: str = ""
-    passes: str = ""
-
-    def to_message(self) -> dict[str, Any]:
-        """Return the JSON object; the field is called ``from`` there."""
-        message = asdict(self)
-        message["from"] = message.pop("from_")
-        return message
+ISOLATED = 4.0  # a step that takes so many times the next longest recent one is a stall
 
 
 class Measurement(NamedTuple):
@@ -99,9 +75,16 @@ class StepClock:
         self._last = now
 
     def steps_per_s(self) -> float | None:
-        """Return the mean speed of the recent steps, or None before there are any."""
-        total = sum(self._times)
-        return len(self._times) / total if total > 0 else None
+        """Return the mean speed of the recent steps, or None before there are any.
+
+        One stall among them does not count: a late sample, a machine that was busy with something
+        else. What comes again does, since it will keep coming: validation, checkpoints.
+        """
+        total, count = sum(self._times), len(self._times)
+        longest = heapq.nlargest(2, self._times)
+        if count > 1 and longest[0] > ISOLATED * longest[1]:
+            total, count = total - longest[0], count - 1
+        return count / total if total > 0 else None
 
     def measured(self) -> Measurement | None:
         """Return the speed once enough steps are in, else None."""

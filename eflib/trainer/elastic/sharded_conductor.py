@@ -60,7 +60,9 @@ class ShardedConductor(Conductor):
         begin = time.perf_counter()
         state = self._state
         state.drop()
-        standings = exchange_standings(state, has_state=state.is_in_transit)
+        standings = exchange_standings(
+            state, has_state=state.is_in_transit, settings=self._settings
+        )
         state.is_over = is_training_over(standings)  # never where a checkpoint is gone back to
         source = choose_source(standings) if any(one.has_state for one in standings) else None
         saved = self._saved() if source is None else ""

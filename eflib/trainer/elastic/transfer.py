@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from eflib.trainer.state.digest import digest
 from eflib.trainer.state.tree import unflatten
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from eflib.trainer.state.state import TrainingState
 
 LARGE_BYTES = 1024 * 1024  # tensors from here on are sent in place, smaller ones joined
@@ -56,20 +59,33 @@ def choose_source(standings: list[Standing]) -> int:
     )
 
 
-def exchange_standings(state: TrainingState, *, has_state: bool) -> list[Standing]:
-    """Tell all ranks what each brings; refuse ranks with another model.
+def exchange_standings(
+    state: TrainingState, *, has_state: bool, settings: Mapping[str, object]
+) -> list[Standing]:
+    """Tell all ranks what each brings; refuse ranks with another model or other settings.
+
+    Args:
+        state: What this rank brings.
+        has_state: Whether it is the job's, and not only what the script made.
+        settings: What must be equal on all ranks beside the state, by name.
 
     Raises:
-        StateMismatchError: Two ranks disagree on the model; names the first difference.
+        StateMismatchError: Two ranks disagree on the model, or this one has other settings than
+            those whose state counts; names the first difference.
     """
     signature = int(state.signature()[:15], 16)
-    rows = gather_rows(torch.tensor([has_state, state.global_step, state.is_over, signature]))
+    known = "\n".join(f"{name}={value!r}" for name, value in settings.items())
+    own = int.from_bytes(hashlib.blake2b(known.encode(), digest_size=7).digest(), "little")
+    rows = gather_rows(torch.tensor([has_state, state.global_step, state.is_over, signature, own]))
     if any(int(row[3]) != signature for row in rows):
         raise StateMismatchError(
             _first_difference(gather_text("\n".join(state.description()))),
             hint="build the same model on every rank: sizes must not depend on rank or world size",
         )
-    return [Standing(bool(row[0]), int(row[1]), bool(row[2])) for row in rows]
+    standings = [Standing(bool(row[0]), int(row[1]), bool(row[2])) for row in rows]
+    if any(int(row[4]) != own for row in rows):
+        _compare_settings(gather_text(known), standings)
+    return standings
 
 
 def is_training_over(standings: list[Standing]) -> bool:
@@ -129,6 +145,28 @@ def compare_digests(state: TrainingState) -> int:
             "ranks only?",
         )
     return own
+
+
+def _compare_settings(texts: list[str], standings: list[Standing]) -> None:
+    """Refuse this rank if its settings are not those of the rank whose state counts.
+
+    While there is no state nobody is right, and all are refused. Else the job goes on with those
+    who agree.
+    """
+    is_begun = any(one.has_state for one in standings)
+    source = choose_source(standings) if is_begun else 0
+    rank = dist.get_rank()
+    if texts[rank] == texts[source]:
+        if is_begun:
+            return
+        rank = next(other for other, text in enumerate(texts) if text != texts[source])
+    pairs = zip(texts[rank].splitlines(), texts[source].splitlines(), strict=False)
+    own, other = next(pair for pair in pairs if pair[0] != pair[1])
+    raise StateMismatchError(
+        f"rank {rank} trains with {own}, rank {source} with {other}",
+        hint="pass the same values to ElasticTrainer on every rank: they must depend on neither "
+        "rank nor world size, nor on the machine",
+    )
 
 
 def _first_difference(texts: list[str]) -> str:

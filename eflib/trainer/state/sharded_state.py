@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from contextlib import suppress
+import time
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.distributed_c10d import _get_default_store
 from torch.distributed.tensor import DTensor
 
 from eflib.errors import StateMismatchError, UsageError
@@ -219,17 +217,19 @@ class ShardedState(TrainingState):
         """
         if not self.is_sharded:
             return
-        if not dist.is_initialized():
+        group = dist.group.WORLD
+        if group is None:
             raise UsageError(
                 "evaluate() after the end of training, with parallel='fsdp'",
                 hint="the workers have parted: save a checkpoint, and load it into a model",
             )
         self._num_met += 1
-        store = _get_default_store()
+        store = group.get_group_store()
         marks = [f"evaluate/{self._num_met}/{rank}" for rank in range(self._world_size)]
         store.set(marks[self._rank], "1")
-        with suppress(RuntimeError):  # the bound passed
-            store.wait(marks, timedelta(seconds=timeouts.EVALUATE))
+        end = time.monotonic() + timeouts.EVALUATE
+        while not store.check(marks) and time.monotonic() < end:
+            time.sleep(timeouts.POLL)
         missing = [rank for rank, mark in enumerate(marks) if not store.check([mark])]
         if missing:
             raise UsageError(

@@ -8,7 +8,6 @@ import torch
 import torch.distributed as dist
 
 from eflib.messages.generations import Generation, Member
-from eflib.trainer import timeouts
 from eflib.trainer.data.position import share
 from eflib.trainer.elastic.conductor import LeftError
 from eflib.trainer.elastic.formation import GroupKeeper
@@ -149,13 +148,13 @@ def generation(number, port):
 def run_rank(worker, port, folder):
     """Live through all generations; leave what was seen in a file."""
     torch.set_num_threads(1)
-    timeouts.PRESENT = 120.0  # later workers wait for the generations before theirs
     parts = make()
     state = parts[3]
     conductor = ShardedConductor(
         Fixed(str(worker)),
         GroupKeeper(torch.device("cpu")),
         state,
+        settings={},
         prefix="test",
         checkpoint_dir=str(Path(folder) / "checkpoints"),
     )

@@ -70,7 +70,12 @@ class Stage:
         self.state = TrainingState(model, {"optimizer": torch.optim.SGD(model.parameters())})
         self.script, self.keeper = Script(), Keeper()
         self.conductor = Conductor(
-            self.script, self.keeper, self.state, prefix="a", checkpoint_dir=str(folder)
+            self.script,
+            self.keeper,
+            self.state,
+            settings={},
+            prefix="a",
+            checkpoint_dir=str(folder),
         )
         self.sent = []
         self.others = []  # standings of the other ranks
@@ -78,7 +83,7 @@ class Stage:
         monkeypatch.setattr(conductor, "exchange_standings", self.exchange)
         monkeypatch.setattr(conductor, "send_state", self.send)
 
-    def exchange(self, state, *, has_state):
+    def exchange(self, state, *, has_state, settings):
         return [Standing(has_state, state.global_step, state.is_over), *self.others]
 
     def send(self, state, standings):

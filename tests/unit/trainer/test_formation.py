@@ -10,6 +10,7 @@ from torch.distributed import PrefixStore, TCPStore
 
 from eflib.trainer import timeouts
 from eflib.trainer.collectives import PeerLostError
+from eflib.trainer.elastic import formation
 from eflib.trainer.elastic.formation import (
     Endpoint,
     EndpointGoneError,
@@ -81,3 +82,30 @@ def test_after_leaving_there_is_nobody_to_tell(keeper, server):
     keeper.say_done(0)
     assert not PrefixStore("j/4", server).check(["done/0"])
     assert keeper.not_done(["w0", "w1"]) == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lists descriptors")
+def test_members_that_cannot_connect_are_given_up_though_all_live(keeper, server, monkeypatch):
+    monkeypatch.setattr(timeouts, "GROUP", 0.5)
+    PrefixStore("j/5", server).set("present/1", "1")
+    begin = time.monotonic()
+    with pytest.raises(PeerLostError):
+        form(keeper, server, "j/5", ["w0", "w1"])
+    assert 0.4 < time.monotonic() - begin < 10
+
+
+def test_a_late_member_is_waited_for_and_looked_for_less_often(keeper, server, monkeypatch):
+    """It lives, and is late: in a callback, or with a long step."""
+    monkeypatch.setattr(formation, "_LATE", 0.05)
+    asked = []
+
+    def gone(members):
+        asked.append(members)
+        if len(asked) == 4:
+            PrefixStore("j/6", server).set("present/1", "1")
+            return ["w1"] if members == ["w0", "w1"] else []
+        return ["w1"] if len(asked) > 4 else []
+
+    with pytest.raises(PeerLostError):
+        form(keeper, server, "j/6", ["w0", "w1"], gone=gone)
+    assert asked[:4] == [["w1"]] * 4

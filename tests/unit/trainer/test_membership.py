@@ -190,7 +190,7 @@ def test_a_world_of_fixed_size_has_one_generation_and_no_way_on():
     assert (generation.number, generation.world_size, generation.rank_of("1")) == (0, 3, 1)
     assert membership.newest(0) is None
     assert membership.propose(generation) is False
-    with pytest.raises(WorkerFailedError, match="a peer of rank 1 is gone") as caught:
+    with pytest.raises(WorkerFailedError, match="rank 1 lost the connection") as caught:
         membership.recover(generation)
     assert "eflaunch can" in caught.value.hint
 

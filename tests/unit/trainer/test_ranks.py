@@ -151,6 +151,19 @@ def test_a_layer_more_on_one_rank_is_refused_on_all(ranks):
 
 
 @pytest.mark.processes
+def test_settings_that_differ_are_refused_with_both_values(ranks):
+    for text in of_all(ranks, "other settings"):
+        assert "rank 1 trains with seed=7, rank 0 with seed=3" in text
+
+
+@pytest.mark.processes
+def test_a_joiner_with_other_settings_is_refused_and_the_job_goes_on(ranks):
+    member, joiner = of_all(ranks, "joiner with other settings")
+    assert member == ""
+    assert "rank 1 trains with max_steps=11, rank 0 with max_steps=10" in joiner
+
+
+@pytest.mark.processes
 def test_ranks_that_came_apart_are_named_on_all(ranks):
     for text in of_all(ranks, "came apart"):
         assert "ranks [1] hold another state than rank 0 at step 0" in text

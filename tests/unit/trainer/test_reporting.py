@@ -1,9 +1,13 @@
 """What a worker measures and says of itself."""
 
+import itertools
 import os
+from unittest import mock
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eflib.errors import StoreError
 from eflib.trainer.elastic import reporting
@@ -12,7 +16,6 @@ from eflib.trainer.elastic.reporting import (
     MEASURED_STEPS,
     WARM_UP_STEPS,
     Reporter,
-    Rescale,
     StepClock,
 )
 
@@ -96,17 +99,30 @@ def test_one_hiccup_does_not_move_the_measured_speed(clock):
     assert spread == pytest.approx(0.0)
 
 
+@given(
+    usual=st.lists(st.floats(0.9, 1.1), min_size=2, max_size=300),
+    stall=st.floats(5.0, 1e4),
+    place=st.integers(0, 300),
+)
+def test_one_stall_of_any_length_does_not_move_the_reported_speed(usual, stall, place):
+    steps = [1.0] * WARM_UP_STEPS + usual[:place] + [stall] + usual[place:]
+    ends = itertools.accumulate(steps, initial=0.0)
+    with mock.patch.object(reporting.time, "perf_counter", side_effect=ends):
+        clock = StepClock()
+        for _ in steps:
+            clock.tick()
+        assert 1 / 1.1 - 1e-9 < clock.steps_per_s() < 1 / 0.9 + 1e-9
+
+
+def test_what_comes_again_counts(clock):
+    steps = [1.0] * WARM_UP_STEPS + ([1.0] * 9 + [11.0]) * 20
+    assert clock(*steps).steps_per_s() == pytest.approx(0.5, rel=0.05)
+
+
 def test_a_new_generation_is_measured_from_the_start(clock):
     clock(*[1.0] * 20).restart()
     assert clock().steps_per_s() is None
     assert clock(*[1.0] * WARM_UP_STEPS, 0.25, 0.25).steps_per_s() == pytest.approx(4.0)
-
-
-def test_a_rescale_is_a_message_with_the_field_from():
-    message = Rescale(2, 10, from_=4, to=2, pause_s=0.1, parts={"form": 0.05}).to_message()
-    assert message["from"] == 4
-    assert "from_" not in message
-    assert (message["generation"], message["step"], message["to"]) == (2, 10, 2)
 
 
 class Inbox:
