@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 from filelock import FileLock, Timeout
 
 from eflib.errors import CoordinatorUnreachableError, EflibError
+from eflib.messages.codec import facts_of
+from eflib.messages.inbox import make_request
 from eflib.store import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from eflib.coordinator.client import Client
     from eflib.launcher.documents import Cluster
 
 TURN_SECONDS = 120.0
@@ -30,7 +33,7 @@ RELEASE_SECONDS = 15.0
 class Asker(Protocol):
     """Asks the coordinator; see ``eflib.coordinator.client.Client``."""
 
-    def request(self, kind: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    def request(self, kind: str, *, timeout: float = 20.0, **fields: object) -> dict[str, object]:
         """Ask, and return the answer, waiting within a bound."""
 
 
@@ -75,8 +78,19 @@ def client(cluster: Cluster) -> Asker:
     """Return who asks the coordinator."""
     from eflib.coordinator.client import Client  # noqa: PLC0415 - see above
 
-    asker: Asker = Client(cluster.home, cluster.store_url)
-    return asker
+    return _Asker(Client(cluster.home, cluster.store_url))
+
+
+class _Asker:
+    """Makes requests of a command's words, and facts of the answers."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def request(self, kind: str, *, timeout: float = 20.0, **fields: object) -> dict[str, object]:
+        """Ask, and return the answer."""
+        reply = self._client.request(make_request(kind, **fields), timeout=timeout)
+        return facts_of(reply)
 
 
 def release(cluster: Cluster) -> None:

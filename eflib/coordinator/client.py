@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eflib.coordinator import timeouts
 from eflib.errors import CoordinatorUnreachableError, EflibError, UsageError
 from eflib.home import key_file
+from eflib.messages.inbox import Release, new_request
+from eflib.messages.replies import Reply
 from eflib.store import keys, open_store
 from eflib.store.secret import load_or_create_key
 from eflib.store.signed import SignedStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from eflib.messages.inbox import RequestMessage
 
 
 class RefusedError(EflibError):
@@ -36,30 +39,22 @@ class Client:
         self.store = SignedStore(open_store(store_url), load_or_create_key(key_file(home)))
         self._url = store_url
 
-    def request(
-        self,
-        kind: str,
-        *,
-        timeout: float = timeouts.REPLY,
-        **fields: Any,  # noqa: ANN401 - JSON values
-    ) -> dict[str, Any]:
+    def request(self, message: RequestMessage, *, timeout: float = timeouts.REPLY) -> Reply:
         """Send a request and return the answer.
 
         Args:
-            kind: The message's ``type``.
+            message: The request; its id must be a new one, as ``new_request`` makes it.
             timeout: Longest wait for the answer, in seconds.
-            fields: The message's further fields.
 
         Raises:
             CoordinatorUnreachableError: No answer came in time.
-            UsageError: The coordinator found a value wrong.
+            UsageError: The coordinator, or we before it, found a value wrong.
             RefusedError: It will not do it; the message says why.
         """
-        request = uuid.uuid4().hex
-        self.store.post(keys.INBOX, {"type": kind, "request": request, **fields})
+        self.store.post(keys.INBOX, message)
         end = time.monotonic() + timeout
         pause = 0.005
-        while (answer := self.store.fetch(keys.reply(request))) is None:
+        while (answer := self.store.fetch(keys.reply(message.request), Reply)) is None:
             if time.monotonic() > end:
                 raise CoordinatorUnreachableError(
                     f"no coordinator answered within {timeout:g} s over {self._url}",
@@ -67,11 +62,11 @@ class Client:
                 )
             time.sleep(pause)
             pause = min(pause * 1.3, 0.05)
-        self.store.delete(keys.reply(request))
-        error = answer.get("error")
-        if error:
-            kind_of = UsageError if error["code"] == "usage" else RefusedError
-            raise kind_of(error["problem"], hint=error.get("hint", ""))
+        self.store.delete(keys.reply(message.request))
+        error = answer.error
+        if error is not None:
+            kind_of = UsageError if error.code == "usage" else RefusedError
+            raise kind_of(error.problem, hint=error.hint)
         return answer
 
     def release(self) -> bool:
@@ -80,7 +75,7 @@ class Client:
         Returns:
             Whether it will end now.
         """
-        return bool(self.request("release").get("stops"))
+        return self.request(Release(request=new_request())).stops
 
     def close(self) -> None:
         """Close the store."""

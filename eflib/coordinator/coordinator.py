@@ -8,16 +8,27 @@ import signal
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from eflib import home as places
 from eflib.coordinator import timeouts
-from eflib.coordinator.intake import complaint
-from eflib.coordinator.journal import Journal
-from eflib.coordinator.plane import ControlPlane, Effect
-from eflib.errors import StoreError, UsageError
+from eflib.coordinator.clock import SteadyClock
+from eflib.coordinator.effects import Answer, Effect, WriteSpec
+from eflib.coordinator.intake import Intake
+from eflib.coordinator.journal import SCHEMA, Journal, JournalError
+from eflib.coordinator.nodes import NodeWatch
+from eflib.coordinator.outage import Outage
+from eflib.coordinator.plane import ControlPlane
+from eflib.coordinator.publisher import Publisher
+from eflib.errors import EflibError, StoreError, UsageError
+from eflib.messages.codec import encode
+from eflib.messages.generations import Generation
+from eflib.messages.inbox import Release
+from eflib.messages.journal import Begin, Entry, GenerationMade, ProgressMade, TimePassed
+from eflib.messages.records import CoordinatorRecord, Progress
+from eflib.messages.replies import Reply
 from eflib.profiler.library import CurveLibrary
 from eflib.scheduling import SchedulerSettings
 from eflib.store import keys
@@ -27,15 +38,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eflib.coordinator.job import Job
-    from eflib.messages.generations import Generation
+    from eflib.messages.journal import Input
     from eflib.store.signed import SignedStore
-
-Message = dict[str, Any]
 
 _log = logging.getLogger(__name__)
 
 SETTINGS = SchedulerSettings(rescale_cost=1.0, start_cost=10.0, safety_margin=0.1)
 """Costs of a live cluster, in seconds: a start imports and builds; a rescale waits for a step."""
+_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EflibError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What the plane may raise over an input that it should have taken: a bug in eflib."""
 
 
 class Coordinator:
@@ -45,7 +65,8 @@ class Coordinator:
         store: The cluster's store.
         home: The folder of eflib's state: journal, logs, curves.
         managed: Started by eflaunch: it ends when there is nothing to do.
-        clock: Seconds since the epoch.
+        clock: Seconds since the epoch, without jumps.
+        monotonic: Seconds that only grow; ages and waits are told by it.
         settings: The policy's costs and margins.
     """
 
@@ -55,28 +76,31 @@ class Coordinator:
         home: Path,
         *,
         managed: bool = False,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
         settings: SchedulerSettings = SETTINGS,
     ) -> None:
         self._store = store
         self._home = home
         self._managed = managed
-        self._clock = clock
+        self._steady = SteadyClock()
+        self._clock = clock or self._steady
+        self._monotonic = monotonic
         self._settings = settings
-        self._journal = Journal(places.journal_file(home))
+        self._journal = Journal(places.journal_file(home), store.aside)
         self._curves = CurveLibrary(places.profile_folder(home))
         self._lock = FileLock(places.coordinator_lock(home))
         self._plane = ControlPlane(settings)
+        self._nodes = NodeWatch(store, monotonic)
+        self._intake = Intake(store, home, self._curves, self._nodes)
+        self._publisher = Publisher(store, self._keep_curve)
+        self._outage = Outage(monotonic)
         self._stop = threading.Event()
-        self._read = 0  # entries of the inbox that are in the journal
-        self._written: dict[str, Message] = {}
-        self._beats: dict[str, tuple[int, float]] = {}
         self._fed: dict[str, tuple[float, int]] = {}
-        self._progress: dict[str, Message] = {}
-        self._progress_due = 0.0
-        self._beat_due = 0.0
+        self._progress: dict[str, Progress] = {}
+        self._progress_due = self._beat_due = 0.0
         self._num_beats = 0
-        self._idle_since = 0.0
+        self._idle_since = monotonic()
         self._started = 0.0
 
     def run(self) -> None:
@@ -84,7 +108,7 @@ class Coordinator:
 
         Raises:
             UsageError: Another coordinator runs with this home.
-            StoreError: The journal or the store cannot be used.
+            StoreError: The journal cannot be used, or the store for too long.
         """
         places.coordinator_lock(self._home).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -97,12 +121,13 @@ class Coordinator:
             ) from None
         try:
             self._recover()
-            self._started = self._idle_since = self._clock()
-            self._beat(self._started)
+            self._started, self._idle_since = self._clock(), self._monotonic()
+            self._beat()
             while not self._stop.is_set():
-                busy = self._turn()
+                busy = self._turn_or_wait()
                 self._stop.wait(timeouts.LOOP if not busy else 0)
-            self._say_goodbye()
+            if not self._outage.is_on:
+                self._beat(stopped=True)
             if self._plane.is_idle():
                 self._begin_anew()  # so that a newer version has nothing old to take in
         finally:
@@ -123,259 +148,237 @@ class Coordinator:
         effects: list[Effect] = []
         begin_of_recent = self._clock() - timeouts.REPLY
         for entry in self._journal.read():
-            self._fold(entry)
-            self._read = max(self._read, int(entry.get("inbox", -1)) + 1, entry.get("read", 0))
-            is_recent = entry["t"] > begin_of_recent
+            self._fold(entry.input, entry.time)
+            read = -1 if entry.inbox is None else entry.inbox
+            self._intake.read = max(self._intake.read, read + 1, entry.read or 0)
+            self._steady.not_before(entry.time)
+            is_recent = entry.time > begin_of_recent
             taken = self._plane.take_effects()  # older clients have given up waiting by now
-            effects += [effect for effect in taken if is_recent or effect.kind != "reply"]
-        self._plane.effects = effects
-        if not self._store.reaches(keys.INBOX, self._read):
-            self._read = 0  # another store, or one that lost what it had
+            effects += [one for one in taken if is_recent or not isinstance(one, Answer)]
+        self._publisher.add(effects)
+        self._intake.begin()
         if not self._plane.num_jobs:  # there is no journal, or it was moved away
-            self._plane.num_jobs = self._highest_number()
+            self._plane.num_jobs = highest_number(self._home, self._store)
         self._journal.open()
-        self._act(self._clock())
+        self._act()
         if self._plane.is_idle():
             self._begin_anew()
-            self._find_nodes(self._clock())
+            self._find_nodes()
         for job in self._plane.live_jobs():
-            self._catch_up(job, self._clock())
-
-    def _highest_number(self) -> int:
-        """Return the highest number in the ids of jobs that left something: none is used again."""
-        folder = places.jobs_folder(self._home)
-        ids = [one.name for one in folder.iterdir()] if folder.is_dir() else []
-        ids += [keys.owner(key) for key in self._store.list(keys.JOBS)]
-        numbers = [one.rpartition("-")[2] for one in ids]
-        return max((int(one) for one in numbers if one.isdecimal()), default=0)
+            self._catch_up(job)
 
     def _begin_anew(self) -> None:
         """Forget all jobs, which have ended, but how many there were; their ids are not reused."""
-        begin = {"type": "begin", "num_jobs": self._plane.num_jobs}
+        begin = Begin(num_jobs=self._plane.num_jobs, requests=self._plane.requests)
         is_worth_keeping = bool(self._plane.jobs)
         self._plane = ControlPlane(self._settings)
         now = self._clock()
         self._plane.handle(begin, now)
-        entry = {"t": now, "in": begin, "read": self._read}
+        entry = Entry(v=SCHEMA, time=now, input=begin, read=self._intake.read)
         self._journal.begin_anew(entry, keep_old=is_worth_keeping)
 
-    def _fold(self, entry: dict[str, Any]) -> None:
-        try:
-            self._plane.handle(entry["in"], float(entry["t"]))
-        except Exception as error:
-            kind = entry["in"].get("type") if isinstance(entry.get("in"), dict) else None
-            raise StoreError(
-                f"{places.journal_file(self._home)}: a {kind!r} entry cannot be taken in: "
-                f"{type(error).__name__}: {error}",
-                hint="was it written by another version of eflib? Move the file away to begin "
-                "anew; jobs that run then end by themselves",
-            ) from error
-
-    def _find_nodes(self, now: float) -> None:
+    def _find_nodes(self) -> None:
         """Hear which nodes there are: a fresh journal knows of none."""
-        for key in self._store.list(keys.NODES):
-            if keys.last_part(key) == "record":
-                node = keys.owner(key)
-                self._take([({"type": "node_joined", "node": node}, None)], now)
-                beat = self._store.fetch(keys.node_heartbeat(node)) or {"count": -1}
-                since = now - timeouts.HEARTBEAT_LOST + 3 * timeouts.BEAT
-                self._beats[node] = (int(beat["count"]), since)
+        for node in self._nodes.names():
+            joined = self._nodes.joined(node)
+            if joined is not None:
+                self._nodes.expect(node)
+                self._take([(None, joined)])
 
-    def _take(self, inputs: list[tuple[Message, int | None]], now: float) -> None:
-        """Journal inputs, then hand them to the plane, then act on what follows."""
-        entries = []
-        for message, index in inputs:
-            entry: Message = {"t": now, "in": self._enrich(message)}
-            if index is not None:
-                entry["inbox"] = index
-            entries.append(entry)
-        self._journal.append(entries)
-        for entry in entries:
-            self._plane.handle(entry["in"], now)
-        self._act(now)
+    def _take(self, inputs: list[tuple[int | None, Input]], end: int = 0) -> None:
+        """Journal inputs, then hand them to the plane, then act on what follows.
 
-    def _enrich(self, message: Message) -> Message:
-        """Add what only the outside knows, so that the journal holds it."""
-        kind = message.get("type")
-        if kind == "node_joined":
-            record = self._store.fetch(keys.node_record(str(message["node"])))
-            return {**message, "record": record or {"slots": 1}}
-        if kind in {"submit", "profile"}:
-            script = str(message.get("script") or message.get("module"))
-            return {
-                **message,
-                "job_root": str(places.jobs_folder(self._home)),
-                "expects_curve": self._curves.has_script(script),
-            }
-        if kind == "worker_ready":
-            job = self._plane.jobs.get(str(message.get("job")))
-            if job is not None and not job.announce:
-                known = self._curves.find(self._script(job), dict(message["announce"]))
-                if known:
-                    curve = {str(size): one.to_json() for size, one in known.items()}
-                    return {**message, "known_curve": curve}
-        return message
+        Args:
+            inputs: Each with its index in the inbox, if it came from there.
+            end: The inbox was read up to here.
+        """
+        now = self._clock()
+        entries = [
+            Entry(v=SCHEMA, time=now, input=message, inbox=index) for index, message in inputs
+        ]
+        for entry in self._journal.append(entries):
+            self._fold(entry.input, now)
+        self._intake.done(end)
+        self._act()
 
-    @staticmethod
-    def _script(job: Job) -> str:
-        return str(job.request.get("script") or job.request.get("module"))
+    def _fold(self, message: Input, now: float) -> None:
+        """Hand an input to the plane; one over which it fails is put aside.
+
+        The journal has it, and the plane fails over it in the same way when it is folded again.
+        """
+        try:
+            self._plane.handle(message, now)
+        except _FAULTS as error:
+            reason = f"the control plane failed over it: {type(error).__name__}: {error}"
+            self._store.aside.put("the journal", encode(message), reason)
 
     # One turn ------------------------------------------------------------------------------------
 
+    def _turn_or_wait(self) -> bool:
+        """Take a turn; True if there was anything to do. While the store is out, wait a little.
+
+        Raises:
+            StoreError: The store has been out for too long.
+        """
+        try:
+            busy = self._turn()
+        except JournalError:
+            raise
+        except StoreError as error:
+            self._outage.goes_on(error)
+            self._stop.wait(timeouts.RETRY)
+            return False
+        if self._outage.ends():
+            self._nodes.forgive()
+        return busy
+
     def _turn(self) -> bool:
         """Do what there is to do; True if there was anything."""
-        now = self._clock()
-        received = self._store.receive(keys.INBOX, self._read)
-        if now >= self._progress_due or received:
-            self._progress_due = now + timeouts.PROGRESS
-            self._look_at_progress(now, feed_all=bool(received))
-            self._look_at_nodes(now)
-        if received:
-            self._read = received[-1][0] + 1
-            mine = [one for one in received if not self._answered(one[1], now)]
-            self._take([(message, index) for index, message in mine], now)
-            self._store.trim(keys.INBOX, self._read)
-        if self._plane.pass_time(now):
-            self._journal.append([{"t": now, "in": {"type": "time"}}])
-            self._act(now)
-        proposed = self._propose(now)
-        if now >= self._beat_due:
-            self._beat(now)
-        self._check_idle(now)
+        received, end = self._intake.receive()
+        if self._publisher.is_behind:
+            self._act()
+        tick = self._monotonic()
+        if tick >= self._progress_due or received:
+            self._progress_due = tick + timeouts.PROGRESS
+            self._look_at_progress(feed_all=bool(received))
+            for found in self._nodes.look(self._plane.nodes):
+                self._take([(None, found)])
+        if end > self._intake.read:
+            inputs: list[tuple[int | None, Input]] = []
+            for index, message in received:
+                if isinstance(message, Release):
+                    self._release(message)
+                completed = self._intake.completed(message, self._plane)
+                if completed is not None:
+                    inputs.append((index, completed))
+            self._take(inputs, end)
+            self._intake.trim()
+        self._pass_time()
+        proposed = self._propose()
+        if self._monotonic() >= self._beat_due:
+            self._beat()
+        self._check_idle()
         return bool(received) or proposed
 
-    def _answered(self, message: Message, now: float) -> bool:
-        """Answer what does not concern the plane; refuse what it could not read."""
-        wrong = complaint(message)
-        if wrong:
-            _log.warning("refused a message: %s", wrong)
-            self._refuse(message, wrong)
-            return True
-        if message.get("type") != "release":
-            return False
+    def _pass_time(self) -> None:
+        now = self._clock()
+        try:
+            changed = self._plane.pass_time(now)
+        except _FAULTS as error:
+            reason = f"the control plane failed as time passed: {type(error).__name__}: {error}"
+            self._store.aside.put("the journal", encode(TimePassed()), reason)
+            return
+        if changed:
+            self._journal.append([Entry(v=SCHEMA, time=now, input=TimePassed())])
+            self._act()
+
+    def _release(self, message: Release) -> None:
+        """End if it was started by eflaunch and has nothing to do."""
         stops = self._managed and self._plane.is_idle()
-        self._store.put(keys.reply(str(message["request"])), {"stops": stops})
+        self._store.put(keys.reply(message.request), Reply(stops=stops))
         if stops:
             self._stop.set()
-        del now
-        return True
 
-    def _refuse(self, message: Message, wrong: str) -> None:
-        if message.get("request"):
-            problem = f"the coordinator cannot read the request: {wrong}"
-            hint = "use the same version of eflib everywhere"
-            error = {"code": "usage", "problem": problem, "hint": hint}
-            self._store.put(keys.reply(str(message["request"])), {"error": error})
-
-    def _propose(self, now: float) -> bool:
-        proposals = self._plane.proposals(now)
+    def _propose(self) -> bool:
+        """Make generations, or learn of those that somebody else made first."""
+        proposals = self._plane.proposals(self._clock())
         for job, generation in proposals:
-            self._make(job, generation, now)
+            self._make(job, generation)
         return bool(proposals)
 
-    def _make(self, job: Job, generation: Generation, now: float) -> None:
+    def _make(self, job: Job, generation: Generation) -> None:
         """Create a generation, or learn of the one that somebody else made first."""
-        key = keys.generation(job.job, generation.number)
-        self._store.claim(key, generation)
-        self._catch_up(job, now)
+        self._store.claim(keys.generation(job.job, generation.number), generation)
+        self._catch_up(job)
 
-    def _catch_up(self, job: Job, now: float) -> None:
+    def _catch_up(self, job: Job) -> None:
         """Take in generations that are in the store and not known yet."""
         while True:
             number = job.members.newest.number + 1
-            record = self._store.fetch(keys.generation(job.job, number))
-            if record is None:
+            record = self._store.fetch(keys.generation(job.job, number), Generation)
+            if record is None or record.number != number:
                 return
-            self._take([({"type": "generation", "job": job.job, "record": record}, None)], now)
+            self._take([(None, GenerationMade(job=job.job, record=record))])
 
-    def _look_at_progress(self, now: float, *, feed_all: bool) -> None:
+    def _look_at_progress(self, *, feed_all: bool) -> None:
         """Read what trainers say, and the generations that survivors made."""
+        tick = self._monotonic()
         for job in self._plane.live_jobs():
             if job.members.newest.number == 0:
                 continue
-            self._catch_up(job, now)
-            document = self._store.fetch(keys.job_progress(job.job))
-            if document is None:
+            self._catch_up(job)
+            told = self._store.fetch(keys.job_progress(job.job), Progress)
+            if told is None:
                 continue
-            self._progress[job.job] = document
-            fed_at, fed_step = self._fed.get(job.job, (0.0, -1))
-            step = int(document["global_step"])
-            if step != fed_step and (feed_all or now - fed_at > timeouts.FEED):
-                self._fed[job.job] = (now, step)
-                feed = {"type": "progress", "job": job.job, "progress": document}
-                self._take([(feed, None)], now)
-        self._write_documents(now)
-
-    def _look_at_nodes(self, now: float) -> None:
-        """Count heartbeats: an agent whose counter stands still is lost."""
-        for node in list(self._plane.nodes):
-            beat = self._store.fetch(keys.node_heartbeat(node)) or {"count": -1}
-            count, since = self._beats.get(node, (-2, now))
-            if beat["count"] != count:
-                self._beats[node] = (int(beat["count"]), now)
-            elif now - since > timeouts.HEARTBEAT_LOST:
-                del self._beats[node]
-                self._take([({"type": "node_lost", "node": node}, None)], now)
+            self._progress[job.job] = told
+            fed_at, fed_step = self._fed.get(job.job, (-timeouts.FEED, -1))
+            if told.global_step != fed_step and (feed_all or tick - fed_at > timeouts.FEED):
+                self._fed[job.job] = (tick, told.global_step)
+                self._take([(None, ProgressMade(job=job.job, progress=told))])
+        self._publisher.write_documents(self._plane, self._progress, self._clock())
 
     # Out -----------------------------------------------------------------------------------------
 
-    def _act(self, now: float) -> None:
+    def _act(self) -> None:
         """Carry out what the plane says; all of it may be repeated."""
-        for effect in self._plane.take_effects():
-            if effect.kind == "reply":
-                self._write_documents(now)  # who is answered finds the document there
-                self._store.put(keys.reply(effect.key), effect.body)
-            elif effect.kind == "spec":
-                self._store.put(keys.job_spec(effect.key), effect.body)
-            elif effect.kind == "exit":
-                record = effect.body
-                self._store.claim(keys.worker_exit(record["job"], effect.key), record)
-            elif effect.kind == "curve":
-                job = self._plane.jobs[effect.key]
-                self._curves.keep(self._script(job), job.announce, job.observed, job.guessed)
-        for node, workers in self._plane.assignments().items():
-            self._write(keys.node_assignment(node), {"workers": workers})
-        self._write_documents(now)
+        self._publisher.add(self._plane.take_effects())
+        self._publisher.publish(self._plane, self._progress, self._clock())
 
-    def _write_documents(self, now: float) -> None:
-        for job in self._plane.jobs.values():
-            progress = self._progress.get(job.job, {})
-            document = self._plane.document(job, progress, now)
-            self._write(keys.job_status(job.job), document, ignoring="updated")
+    def _keep_curve(self, job_id: str) -> None:
+        """Write a job's curve; what cannot be written is measured again by the next job."""
+        job = self._plane.jobs.get(job_id)
+        if job is None or job.speed.announce is None:
+            return
+        speed = job.speed
+        try:
+            self._curves.keep(job.request.target, job.speed.announce, speed.observed, speed.guessed)
+        except OSError as error:
+            _log.warning("the curve of job %s is not kept: %s", job_id, error.strerror or error)
 
-    def _write(self, key: str, message: Message, ignoring: str = "") -> None:
-        """Write a value if it is not what was written last."""
-        compared = {name: value for name, value in message.items() if name != ignoring}
-        if self._written.get(key) != compared:
-            self._written[key] = compared
-            self._store.put(key, message)
-
-    def _beat(self, now: float, *, stopped: bool = False) -> None:
-        self._beat_due = now + timeouts.BEAT
-        self._num_beats += 1
-        self._store.put(
-            keys.COORDINATOR,
-            {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "started": self._started,
-                "managed": self._managed,
-                "beats": self._num_beats,
-                "stopped": stopped,
-            },
+    def _beat(self, *, stopped: bool = False) -> None:
+        """Write one more sign of life; notice a store that has lost what it had."""
+        if self._num_beats and self._store.fetch(keys.COORDINATOR, CoordinatorRecord) is None:
+            _log.warning("the store has lost what it had: writing it anew")
+            self._intake.begin()
+            self._publisher.forget()
+            self._publisher.add(WriteSpec(job.job, job.spec) for job in self._plane.live_jobs())
+        self._beat_due = self._monotonic() + timeouts.BEAT
+        record = CoordinatorRecord(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started=self._started,
+            managed=self._managed,
+            beats=self._num_beats + 1,
+            stopped=stopped,
         )
+        self._store.put(keys.COORDINATOR, record)
+        self._num_beats += 1
 
-    def _check_idle(self, now: float) -> None:
+    def _check_idle(self) -> None:
+        tick = self._monotonic()
         if not self._plane.is_idle():
-            self._idle_since = now
+            self._idle_since = tick
             return
         # Whoever started it brings a job as soon as an agent is up, which takes a while.
         bound = timeouts.IDLE if self._plane.jobs else timeouts.FIRST_JOB
-        if self._managed and now - self._idle_since > bound:
+        if self._managed and tick - self._idle_since > bound:
             self._stop.set()
 
-    def _say_goodbye(self) -> None:
-        self._beat(self._clock(), stopped=True)
+
+def highest_number(home: Path, store: SignedStore) -> int:
+    """Return the highest number in the ids of jobs that left something: none is used again.
+
+    Args:
+        home: The folder of eflib's state, with the jobs' own folders.
+        store: The cluster's store, with their keys.
+    """
+    folder = places.jobs_folder(home)
+    ids = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+    ids += [keys.owner(key) for key in store.list(keys.JOBS)]
+    endings = [one.rpartition("-")[2] for one in ids]
+    # A name may be anything: only what the counter itself could have written counts.
+    numbers = [int(one) for one in endings if one.isascii() and one.isdecimal() and len(one) < 15]
+    return max(numbers, default=0)
 
 
 def install_signals(coordinator: Coordinator) -> None:

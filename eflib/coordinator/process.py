@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 from filelock import FileLock, Timeout
@@ -18,6 +18,7 @@ from eflib import home as places
 from eflib.coordinator import timeouts
 from eflib.coordinator.coordinator import Coordinator, install_signals
 from eflib.errors import CoordinatorUnreachableError, EflibError, StoreError, UsageError
+from eflib.messages.records import CoordinatorRecord, NodeRecord
 from eflib.store import keys, open_store, wait_for
 from eflib.store.aside import Aside
 from eflib.store.secret import load_or_create_key
@@ -64,14 +65,14 @@ def refuse_a_second(store: SignedStore, *, within: float = timeouts.OTHER) -> No
 
     def beats() -> bool:
         record = other_coordinator(store)
-        return record is not None and record["beats"] != other["beats"]
+        return record is not None and record.beats != other.beats
 
     try:
         wait_for(beats, timeout=within, what="a beat", poll=0.1, error=_NoBeatError)
     except _NoBeatError:
         return
     raise UsageError(
-        f"a coordinator runs already on {other['host']} (pid {other['pid']}) over this store",
+        f"a coordinator runs already on {other.host} (pid {other.pid}) over this store",
         hint="ask it with: efctl status --store ADDRESS",
     )
 
@@ -80,17 +81,17 @@ class _NoBeatError(EflibError):
     """The other coordinator is dead."""
 
 
-def other_coordinator(store: SignedStore) -> dict[str, Any] | None:
+def other_coordinator(store: SignedStore) -> CoordinatorRecord | None:
     """Return the record of a coordinator that may run on another machine, or in another home.
 
     On this machine its process is looked for; one elsewhere is believed until it says goodbye.
     """
-    record = store.fetch(keys.COORDINATOR)
-    if record is None or record.get("stopped"):
+    record = store.fetch(keys.COORDINATOR, CoordinatorRecord)
+    if record is None or record.stopped:
         return None
-    pid = int(record["pid"])
-    is_here = record.get("host") == socket.gethostname()
-    return None if is_here and (pid == os.getpid() or not _is_eflib(pid)) else record
+    is_here = record.host == socket.gethostname()
+    is_gone = record.pid == os.getpid() or not _is_eflib(record.pid)
+    return None if is_here and is_gone else record
 
 
 def is_coordinator_alive(home: Path) -> bool:
@@ -110,10 +111,10 @@ def find_agent(store: SignedStore) -> bool:
     for key in store.list(keys.NODES):
         if keys.last_part(key) != "record":
             continue
-        record = store.fetch(key)
+        record = store.fetch(key, NodeRecord)
         if record is None:
             continue
-        if record.get("host") != socket.gethostname() or _is_eflib(int(record["pid"])):
+        if record.host != socket.gethostname() or _is_eflib(record.pid):
             return True
     return False
 
@@ -161,8 +162,8 @@ def _is_served(home: Path, store: SignedStore) -> bool:
         return True
 
     def has_come_or_gone() -> bool:
-        record = store.fetch(keys.COORDINATOR)
-        return not (record and record.get("stopped")) or not is_coordinator_alive(home)
+        record = store.fetch(keys.COORDINATOR, CoordinatorRecord)
+        return not (record and record.stopped) or not is_coordinator_alive(home)
 
     wait_for(
         has_come_or_gone,
@@ -205,8 +206,8 @@ def _start_agent(
     process = _start("eflib.agent", words, home, log)
 
     def is_up() -> bool:
-        record = store.fetch(keys.node_record(node))
-        return record is not None and record.get("pid") == process.pid
+        record = store.fetch(keys.node_record(node), NodeRecord)
+        return record is not None and record.pid == process.pid
 
     return partial(_wait, is_up, process, "agent", log)
 

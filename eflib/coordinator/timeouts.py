@@ -36,6 +36,10 @@ LOCK = 1.0
 """A starting coordinator, for its home's lock; then another one runs there."""
 PROBE = 0.05
 """Who looks whether a coordinator is alive, for the lock; then one is, and not a look like this."""
+OUTAGE = 300.0
+"""The coordinator, for a store that is out; then it ends, and jobs train on without it."""
+RETRY = 0.5
+"""The same, between two tries."""
 REPLY = 20.0
 """A client, for the coordinator's answer; then it says that none came."""
 OTHER = 5.0

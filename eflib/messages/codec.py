@@ -91,6 +91,24 @@ def encode(message: Message) -> bytes:
     return data
 
 
+def convert(value: object, kind: type[T]) -> T:
+    """Return the message of a type that dictionaries, lists, texts and numbers stand for.
+
+    Raises:
+        InvalidMessageError: They stand for none.
+    """
+    try:
+        return msgspec.convert(value, kind, str_keys=True)
+    except _FAULTS as error:
+        raise InvalidMessageError(f"not a valid {kind.__name__}: {_reason(error)}") from error
+
+
+def facts_of(message: Message) -> dict[str, object]:
+    """Return a message as a dictionary of JSON's own types, as commands print it."""
+    facts: dict[str, object] = msgspec.to_builtins(message, str_keys=True)
+    return facts
+
+
 def to_builtins(message: object) -> object:
     """Return a value as JSON's own types, for printing: dictionaries, lists, texts, numbers."""
     return msgspec.to_builtins(message, str_keys=True)

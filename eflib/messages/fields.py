@@ -60,7 +60,8 @@ Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Moment = Annotated[float, Meta(ge=0, le=LATEST)]
 """Seconds since the epoch."""
-Rate = Annotated[float, Meta(ge=1e-9, le=1e9)]
+MIN_RATE, MAX_RATE = 1e-9, 1e9
+Rate = Annotated[float, Meta(ge=MIN_RATE, le=MAX_RATE)]
 """Steps per second."""
 Points = Annotated[dict[Workers, Rate], Meta(min_length=1, max_length=256)]
 """Steps per second by world size."""
@@ -78,6 +79,19 @@ def replace(message: M, **changes: object) -> M:
         changes: New values by field name.
     """
     return msgspec.structs.replace(message, **changes)
+
+
+def extended(message: Message, kind: type[M], **more: object) -> M:
+    """Return a message of another type with the fields of this one, and some more.
+
+    Args:
+        message: Where the fields come from; the other type has all of them.
+        kind: The type of the new message.
+        more: The other type's further fields, by name.
+    """
+    fields = {name: getattr(message, name) for name in message.__struct_fields__}
+    fields.update(more)
+    return kind(**fields)
 
 
 def shortened(text: str, limit: int = MAX_TEXT) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated
 
 from msgspec import Meta, field
 
-from eflib.messages.codec import Form
+from eflib.messages.codec import Form, convert
 from eflib.messages.fields import (
     Count,
     Environment,
@@ -28,6 +29,7 @@ from eflib.messages.fields import (
     Text,
     Words,
     Workers,
+    extended,
 )
 from eflib.messages.records import WorkerExit
 
@@ -171,8 +173,7 @@ class WorkerExited(WorkerExit, frozen=True, kw_only=True, tag_field="type", tag=
     @staticmethod
     def of(record: WorkerExit) -> WorkerExited:
         """Return the message that tells the coordinator of an exit."""
-        fields = {name: getattr(record, name) for name in WorkerExit.__struct_fields__}
-        return WorkerExited(**fields)
+        return extended(record, WorkerExited)
 
 
 class Announce(Message, frozen=True, kw_only=True):
@@ -316,6 +317,29 @@ Inbox = (
 )
 """Every message that the coordinator takes."""
 INBOX: Form[Inbox] = Form(Inbox)
+
+
+def new_request() -> str:
+    """Return an id for a request that no other request has."""
+    return uuid.uuid4().hex
+
+
+REQUESTS: dict[str, type[RequestMessage]] = {
+    "submit": Submit,
+    "profile": Profile,
+    "cancel": Cancel,
+    "rescale": Rescale,
+    "release": Release,
+}
+
+
+def make_request(kind: str, **fields: object) -> RequestMessage:
+    """Return a new request, with values as JSON has them.
+
+    Raises:
+        InvalidMessageError: A value is of a wrong type or out of its bounds.
+    """
+    return convert({**fields, "request": new_request()}, REQUESTS[kind])
 
 
 class AnyRequest(Message, frozen=True):

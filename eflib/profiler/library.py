@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from eflib import profiles
 from eflib.errors import UsageError
@@ -20,6 +20,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eflib.profiler.fit import Guess
+
+
+LONGEST_PART = 80
+"""Characters of a part of a file's name: file systems end a whole name at 255 bytes."""
+
+
+class Announced(Protocol):
+    """What a script's trainer says of itself, as far as a curve depends on it."""
+
+    @property
+    def model(self) -> str:
+        """A signature of the model's state."""
+
+    @property
+    def model_name(self) -> str:
+        """The model's class."""
+
+    @property
+    def num_parameters(self) -> int | None:
+        """How many the model has."""
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of a step, over all workers."""
+
+    @property
+    def device(self) -> str:
+        """The GPU's name, or the number of cores."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads of a worker."""
 
 
 class CurveLibrary:
@@ -36,7 +68,7 @@ class CurveLibrary:
         """Tell whether any curve of a script is known, whatever its model and batch size."""
         return any(self._folder.glob(f"{_stem(script)}-*.json"))
 
-    def find(self, script: str, announce: dict[str, Any]) -> dict[int, Observation] | None:
+    def find(self, script: str, announce: Announced) -> dict[int, Observation] | None:
         """Return what was measured by world size, or None; a file that is no profile is None."""
         file = self._file(script, announce)
         if not file.exists():
@@ -58,7 +90,7 @@ class CurveLibrary:
     def keep(
         self,
         script: str,
-        announce: dict[str, Any],
+        announce: Announced,
         observed: Mapping[int, Observation],
         guessed: Mapping[int, Guess],
     ) -> Path:
@@ -73,10 +105,10 @@ class CurveLibrary:
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._file(script, announce)
         profile = profiles.Profile(
-            model=str(announce.get("model_name") or _stem(script)),
-            device=str(announce.get("device") or ""),
+            model=announce.model_name or _stem(script),
+            device=announce.device,
             points={size: one.steps_per_s for size, one in sorted(observed.items())},
-            global_batch_size=int(announce["global_batch_size"]),
+            global_batch_size=announce.global_batch_size,
             source=f"measured by eflib on {_stem(script)}",
             measured_at=datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
             spread=_known(observed, "spread"),
@@ -85,9 +117,9 @@ class CurveLibrary:
             extrapolated={n: (one.steps_per_s, one.margin) for n, one in guessed.items()},
             details={
                 "script": script,
-                "signature": announce.get("model"),
-                "num_parameters": announce.get("num_parameters"),
-                "threads": announce.get("threads"),
+                "signature": announce.model,
+                "num_parameters": announce.num_parameters,
+                "threads": announce.threads,
             },
         )
         temporary = file.with_suffix(".writing")
@@ -96,10 +128,10 @@ class CurveLibrary:
         temporary.replace(file)
         return file
 
-    def _file(self, script: str, announce: dict[str, Any]) -> Path:
-        signature = str(announce.get("model", ""))[:12]
-        batch = announce.get("global_batch_size")
-        device = re.sub(r"[^A-Za-z0-9._-]+", "_", str(announce.get("device")))
+    def _file(self, script: str, announce: Announced) -> Path:
+        signature = re.sub(r"[^A-Za-z0-9]+", "_", announce.model)[:12]
+        batch = announce.global_batch_size
+        device = re.sub(r"[^A-Za-z0-9._-]+", "_", announce.device)[:LONGEST_PART]
         return self._folder / f"{_stem(script)}-{signature}-{batch}-{device}.json"
 
 
@@ -110,4 +142,4 @@ def _known(observed: Mapping[int, Observation], name: str) -> dict[int, float]:
 
 def _stem(script: str) -> str:
     name = script.replace("\\", "/").rpartition("/")[2].removesuffix(".py")
-    return re.sub(r"[^A-Za-z0-9._]+", "_", name) or "script"
+    return re.sub(r"[^A-Za-z0-9._]+", "_", name)[:LONGEST_PART] or "script"

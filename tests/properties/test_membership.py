@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from eflib.coordinator import timeouts
 from eflib.coordinator.membership import Membership, Stage
 from eflib.messages.generations import PAUSE, STOP, TRAIN
+from eflib.messages.inbox import NodeLeft, WorkerExited, WorkerStarted
+from eflib.messages.journal import GenerationMade
 from eflib.scheduling import Gpu
-from tests.unit.coordinator.world import World, fold, picture
+from tests.unit.coordinator.world import ANNOUNCE, World, again, fold, picture
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=120, stateful_step_count=30)
 GPUS = tuple(Gpu("n0", index) for index in range(4))
@@ -196,7 +198,10 @@ def random_world(seed, num_acts):  # noqa: C901, PLR0915 - a list of what can ha
 
     def rescale(job):
         size = chance.choice([None, 0, 1, 2, 3, 4, 9])
-        world.tell("rescale", request="r", job=job.job, num_gpus=size)
+        world.tell("rescale", request=f"r{len(world.inputs)}", job=job.job, num_gpus=size)
+
+    def cancel(job):
+        world.tell("cancel", request=f"c{len(world.inputs)}", job=job.job)
 
     def stray(job):
         """Repeat an input, or send one that does not fit the state."""
@@ -206,7 +211,7 @@ def random_world(seed, num_acts):  # noqa: C901, PLR0915 - a list of what can ha
             "measured": {"generation": 1, "world_size": 2, "steps_per_s": 5.0, "spread": 0.1},
             "finished": {"generation": 1, "step": 1000},
             "progress": {"progress": {"global_step": 5, "world_size": 2, "steps_per_s": 11.0}},
-            "worker_ready": {"worker": f"{job.job}.1", "announce": {"max_steps": 10}},
+            "worker_ready": {"worker": f"{job.job}.1", "announce": ANNOUNCE},
         }[kind]
         if kind == "finished" and chance.random() < 0.7:
             return
@@ -214,8 +219,8 @@ def random_world(seed, num_acts):  # noqa: C901, PLR0915 - a list of what can ha
 
     def repeat():
         old = chance.choice([message for _, message in world.inputs])
-        if old["type"] in {"worker_exited", "worker_started", "generation", "node_left"}:
-            world.tell(**{("kind" if name == "type" else name): old[name] for name in old})
+        if isinstance(old, (WorkerExited, WorkerStarted, GenerationMade, NodeLeft)):
+            again(world, old)
 
     def kill():
         if world.workers:
@@ -230,7 +235,7 @@ def random_world(seed, num_acts):  # noqa: C901, PLR0915 - a list of what can ha
         name = chance.choice(["n0", "n1"])
         if name in world.plane.nodes:
             kind = chance.choice(["node_lost", "node_left"])
-            mine = [one for one, held in world.workers.items() if held["node"] == name]
+            mine = [one for one in world.workers if world.node_of[one] == name]
             for worker in mine:
                 if kind == "node_left":
                     world.kill(worker)
@@ -242,7 +247,11 @@ def random_world(seed, num_acts):  # noqa: C901, PLR0915 - a list of what can ha
 
     acts = [world.turn] * 12 + [submit] * 4 + [kill, raise_error, node, repeat, repeat]
     acts += [lambda: of_job(stray)] * 3 + [lambda: of_job(rescale)] * 3
-    acts += [lambda: of_job(lambda job: world.tell("cancel", request="c", job=job.job))]
+    acts += [
+        lambda: of_job(
+            lambda job: world.tell("cancel", request=f"c{len(world.inputs)}", job=job.job)
+        )
+    ]
     acts += [lambda: of_job(lambda job: world.workers_of(job) and world.finish(job))]
     acts += [lambda: world.wait(chance.choice([1, 1, 7, 130]))] * 3
     for _ in range(num_acts):
@@ -267,7 +276,7 @@ def test_folding_the_same_inputs_again_gives_the_same_state(seed):
 def test_after_any_inputs_a_new_job_trains_and_ends_and_nothing_is_left(seed):
     world, _ = random_world(seed, 40)
     for job in world.plane.live_jobs():
-        world.tell("cancel", request="c", job=job.job)
+        world.tell("cancel", request=f"c{len(world.inputs)}", job=job.job)
     if not world.plane.nodes:
         world.join("n0", 2)
     world.settle()

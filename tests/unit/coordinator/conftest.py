@@ -10,3 +10,13 @@ def host(tmp_path):
     if host.coordinator is not None:
         host.coordinator._journal.close()
     host.store.close()
+
+
+@pytest.fixture
+def running(host):
+    """A coordinator with a node and a job that trains."""
+    host.start()
+    host.node()
+    host.submit()
+    host.train()
+    return host

@@ -1,12 +1,22 @@
 """The loop around the plane: a folder store, one thread, and a clock that the test turns."""
 
+import json
+
 import pytest
 
 from eflib import home as places
 from eflib.coordinator import timeouts
 from eflib.coordinator.coordinator import Coordinator
 from eflib.errors import StoreError
+from eflib.messages.codec import facts_of
 from eflib.messages.generations import Generation
+from eflib.messages.inbox import NodeJoined
+from eflib.messages.records import (
+    JobSpec,
+    Progress,
+    WorkerExit,
+)
+from eflib.messages.status import SpeedDetails
 from eflib.profiler.fit import Observation
 from eflib.store import SignedStore, keys, open_store
 from tests.unit.coordinator.host import KEY
@@ -18,12 +28,12 @@ def test_a_job_comes_to_train_by_messages_alone(host):
     host.node()
     request = host.submit()
     workers = host.train()
-    assert host.reply(request)["job"] == "a-1"
-    assert host.store.fetch(keys.job_spec("a-1"))["script"] == "a.py"
+    assert host.reply(request).job == "a-1"
+    assert host.store.fetch(keys.job_spec("a-1"), JobSpec).script == "a.py"
     assert len(workers) == 4
-    record = host.store.fetch(keys.generation("a-1", 1))
-    assert [one["worker"] for one in record["members"]]
-    assert host.status("a-1")["world_size"] == 4
+    record = host.store.fetch(keys.generation("a-1", 1), Generation)
+    assert [one.worker for one in record.members]
+    assert host.status("a-1").world_size == 4
 
 
 def test_a_restart_in_the_middle_knows_the_job_and_disturbs_nobody(host):
@@ -35,11 +45,12 @@ def test_a_restart_in_the_middle_knows_the_job_and_disturbs_nobody(host):
     host.now += 3
     host.start()
     host.turn(3)
-    assert [one["worker"] for one in host.assigned()] == workers
+    assert [one.worker for one in host.assigned()] == workers
     after = host.status("a-1")
     wanted = ("state", "world_size", "generation", "workers", "started", "story", "curve")
-    assert {name: after[name] for name in wanted} == {name: before[name] for name in wanted}
-    assert host.store.fetch(keys.generation("a-1", 2)) is None
+    for name in wanted:
+        assert getattr(after, name) == getattr(before, name)
+    assert host.store.fetch(keys.generation("a-1", 2), Generation) is None
 
 
 def test_a_restart_reads_on_where_the_inbox_was_left(host):
@@ -51,7 +62,7 @@ def test_a_restart_reads_on_where_the_inbox_was_left(host):
     request = host.submit("c")
     host.start()
     host.turn()
-    assert host.reply(request)["job"] == "c-3"
+    assert host.reply(request).job == "c-3"
     assert sorted(host.coordinator._plane.jobs) == ["a-1", "b-2", "c-3"]
     assert host.journal().count('"submit"') == 3
 
@@ -71,9 +82,9 @@ def test_what_was_journaled_and_not_carried_out_is_carried_out_after_a_restart(h
             host.turn()
     assert host.reply(request) is None
     host.start()
-    assert host.reply(request)["job"] == "a-1"
-    assert host.store.fetch(keys.job_spec("a-1"))["script"] == "a.py"
-    assert [one["job"] for one in host.assigned()] == ["a-1"]
+    assert host.reply(request).job == "a-1"
+    assert host.store.fetch(keys.job_spec("a-1"), JobSpec).script == "a.py"
+    assert [one.job for one in host.assigned()] == ["a-1"]
 
 
 def test_replies_to_clients_that_are_long_gone_are_not_written_again(host):
@@ -110,7 +121,7 @@ def test_a_generation_that_somebody_else_made_first_holds(host):
     theirs = Generation(2, one.members[1:], "h", 1, made_by=one.members[1].worker)
     host.store.put(keys.generation("a-1", 2), theirs)
     mine = Generation(2, one.members[:2], "h", 1, made_by="coordinator")
-    host.coordinator._make(job, mine, host.now)
+    host.coordinator._make(job, mine)
     assert job.members.newest == theirs
 
 
@@ -123,14 +134,14 @@ def test_a_journal_with_nothing_alive_begins_anew_and_goes_on_counting(host):
     assert host.journal().count("\n") == 1
     request = host.submit()
     host.turn()
-    assert host.reply(request)["job"] == "a-2"
+    assert host.reply(request).job == "a-2"
     host.ask("cancel", job="a")
     host.turn()
     host.start()
     host.start()
     request = host.submit()
     host.turn()
-    assert host.reply(request)["job"] == "a-3"
+    assert host.reply(request).job == "a-3"
 
 
 def test_a_store_that_began_anew_is_heard_from_its_first_entry_on(host, tmp_path):
@@ -145,7 +156,7 @@ def test_a_store_that_began_anew_is_heard_from_its_first_entry_on(host, tmp_path
     host.start()
     request = host.submit()
     host.turn()
-    assert host.reply(request)["job"] == "a-6"
+    assert host.reply(request).job == "a-6"
 
 
 @pytest.mark.parametrize("left", ["folder", "spec"])
@@ -163,7 +174,7 @@ def test_ids_of_jobs_are_not_used_again_where_the_journal_was_moved_away(host, l
     host.start()
     request = host.submit()
     host.turn()
-    assert host.reply(request)["job"] == "a-2"
+    assert host.reply(request).job == "a-2"
 
 
 def test_what_workers_wait_for_is_written_however_late_the_restart(host, monkeypatch):
@@ -176,10 +187,10 @@ def test_what_workers_wait_for_is_written_however_late_the_restart(host, monkeyp
     host.store.delete(keys.node_record("n0"))
     host.turn(int(timeouts.HEARTBEAT_LOST) + 2, seconds=1.0)
     monkeypatch.undo()
-    assert not any(host.store.fetch(keys.worker_exit("a-1", one)) for one in workers)
+    assert not any(host.store.fetch(keys.worker_exit("a-1", one), WorkerExit) for one in workers)
     host.now += 10 * timeouts.REPLY
     host.start()
-    assert all(host.store.fetch(keys.worker_exit("a-1", one)) for one in workers)
+    assert all(host.store.fetch(keys.worker_exit("a-1", one), WorkerExit) for one in workers)
 
 
 def test_a_journal_that_another_version_wrote_is_refused_with_the_way_out(host):
@@ -189,11 +200,12 @@ def test_a_journal_that_another_version_wrote_is_refused_with_the_way_out(host):
     host.submit(measured=True)
     host.turn(2)
     (worker,) = host.assigned()
-    fields = {"job": "a-1", "worker": worker["worker"], "announce": ANNOUNCE}
+    fields = {"job": "a-1", "worker": worker.worker, "announce": facts_of(ANNOUNCE)}
     older = {"type": "worker_ready", **fields, "known_curve": {"1": 10.0}}
-    host.coordinator._journal.append([{"t": host.now, "in": older}])
+    with places.journal_file(host.home).open("a") as file:
+        file.write(json.dumps({"v": 1, "t": host.now, "in": older}) + "\n")
 
-    with pytest.raises(StoreError, match=r"journal\.jsonl: a 'worker_ready' entry") as caught:
+    with pytest.raises(StoreError, match=r"journal\.jsonl:\d+: a 'worker_ready' entry") as caught:
         host.start()
     assert "another version of eflib" in caught.value.hint
 
@@ -201,7 +213,7 @@ def test_a_journal_that_another_version_wrote_is_refused_with_the_way_out(host):
 def test_a_fresh_journal_hears_of_the_nodes_from_the_store(host):
     host.node(slots=2)
     host.start()
-    assert host.coordinator._plane.nodes["n0"]["slots"] == 2
+    assert host.coordinator._plane.nodes["n0"].slots == 2
 
 
 def test_a_node_of_which_only_the_record_is_left_is_given_up_after_three_beats(host):
@@ -228,11 +240,11 @@ def test_progress_of_trainers_is_in_the_status(host):
     host.node()
     host.submit()
     host.train()
-    document = {"global_step": 7, "world_size": 4, "steps_per_s": 30.0, "loss": 0.5}
+    document = Progress(global_step=7, world_size=4, steps_per_s=30.0, loss=0.5)
     host.store.put(keys.job_progress("a-1"), document)
     host.turn(2, seconds=timeouts.PROGRESS)
     status = host.status("a-1")
-    assert (status["global_step"], status["steps_per_s"], status["loss"]) == (7, 30.0, 0.5)
+    assert (status.global_step, status.steps_per_s, status.loss) == (7, 30.0, 0.5)
 
 
 def test_a_curve_that_was_measured_is_found_by_the_next_submission(host):
@@ -242,15 +254,15 @@ def test_a_curve_that_was_measured_is_found_by_the_next_submission(host):
     host.coordinator._curves.keep("a.py", ANNOUNCE, observed, {})
     host.submit(measured=True)
     host.train()
-    assert host.status("a-1")["curve"] == {"1": 10.0, "2": 19.0, "4": 34.0}
-    assert host.status("a-1")["curve_details"]["2"] == {"spread": 0.1, "cpu_s": 0.05}
-    assert not any("measured" in line["text"] for line in host.status("a-1")["story"])
+    assert host.status("a-1").curve == {1: 10.0, 2: 19.0, 4: 34.0}
+    assert host.status("a-1").curve_details[2] == SpeedDetails(0.1, 0.05)
+    assert not any("measured" in line.text for line in host.status("a-1").story)
 
 
 def test_a_message_that_is_not_signed_by_this_cluster_is_left_out(host):
     other = SignedStore(host.store.store, b"x" * 32)
     host.start()
-    other.post(keys.INBOX, {"type": "node_joined", "node": "evil"})
+    other.post(keys.INBOX, NodeJoined(node="evil"))
     host.node()
     host.turn()
     assert list(host.coordinator._plane.nodes) == ["n0"]

@@ -1,4 +1,4 @@
-"""A coordinator's start, one to a home, and its end: by itself, when idle, when it is let go."""
+"""One coordinator for a home: who may start, when it ends by itself, and its signs of life."""
 
 import threading
 
@@ -10,6 +10,10 @@ from eflib.coordinator import timeouts
 from eflib.coordinator.coordinator import Coordinator
 from eflib.coordinator.process import is_coordinator_alive
 from eflib.errors import UsageError
+from eflib.messages.records import (
+    CoordinatorRecord,
+)
+from eflib.messages.replies import Reply
 from eflib.store import keys
 
 
@@ -61,7 +65,8 @@ def run_with_jumping_clock(host, jump, **settings):
         host.now += jump
         return host.now
 
-    host.coordinator = Coordinator(host.store, host.home, clock=clock, **settings)
+    clocks = {"clock": clock, "monotonic": lambda: host.now}
+    host.coordinator = Coordinator(host.store, host.home, **clocks, **settings)
     host.coordinator.run()
 
 
@@ -70,7 +75,7 @@ def test_a_managed_one_ends_when_no_first_job_comes(host, monkeypatch):
     begin = host.now
     run_with_jumping_clock(host, 5.0, managed=True)
     assert timeouts.FIRST_JOB < host.now - begin < timeouts.FIRST_JOB + 50
-    assert host.store.fetch(keys.COORDINATOR)["stopped"] is True
+    assert host.store.fetch(keys.COORDINATOR, CoordinatorRecord).stopped is True
     assert not is_coordinator_alive(host.home)
 
 
@@ -104,7 +109,7 @@ def test_one_that_ends_idle_leaves_a_journal_of_one_entry_and_the_old_one_beside
     host.start()
     request = host.submit()
     host.turn()
-    assert host.reply(request)["job"] == "a-2"
+    assert host.reply(request).job == "a-2"
 
 
 def test_one_in_the_foreground_never_ends_by_itself(host):
@@ -124,13 +129,13 @@ def test_release_ends_a_managed_one_that_is_idle_at_once(host, managed, busy, st
         host.turn()
     request = host.ask("release")
     host.turn()
-    assert host.reply(request) == {"stops": stops}
+    assert host.reply(request) == Reply(stops=stops)
     assert host.coordinator._stop.is_set() is stops
 
 
 def test_its_record_counts_beats(host):
     host.start()
     host.turn(3, seconds=timeouts.BEAT)
-    record = host.store.fetch(keys.COORDINATOR)
-    assert record["beats"] == 3
-    assert record["stopped"] is False
+    record = host.store.fetch(keys.COORDINATOR, CoordinatorRecord)
+    assert record.beats == 3
+    assert record.stopped is False

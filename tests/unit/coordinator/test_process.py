@@ -9,6 +9,7 @@ import pytest
 
 from eflib.coordinator.process import other_coordinator, refuse_a_second
 from eflib.errors import UsageError
+from eflib.messages.records import CoordinatorRecord
 from eflib.store import keys, open_store
 from eflib.store.signed import SignedStore
 
@@ -23,7 +24,7 @@ def store(tmp_path):
 
 
 def write(store, *, host="node0", pid=12, beats=1, stopped=False):
-    record = {"host": host, "pid": pid, "beats": beats, "stopped": stopped, "managed": False}
+    record = CoordinatorRecord(host=host, pid=pid, beats=beats, stopped=stopped)
     store.put(keys.COORDINATOR, record)
 
 
@@ -34,10 +35,10 @@ class Beating:
         self.store = store
         self.beats = 1
 
-    def fetch(self, key):
+    def fetch(self, key, kind):
         self.beats += 1
         write(self.store, beats=self.beats)
-        return self.store.fetch(key)
+        return self.store.fetch(key, kind)
 
 
 def test_a_fresh_store_has_none(store):
@@ -47,7 +48,7 @@ def test_a_fresh_store_has_none(store):
 
 def test_one_on_another_machine_is_believed_until_it_says_goodbye(store):
     write(store)
-    assert other_coordinator(store)["host"] == "node0"
+    assert other_coordinator(store).host == "node0"
     write(store, stopped=True)
     assert other_coordinator(store) is None
 
@@ -56,7 +57,7 @@ def test_on_this_machine_its_process_is_looked_for(store):
     words = [sys.executable, "-c", "input()", "eflib.coordinator"]
     with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
         write(store, host=socket.gethostname(), pid=process.pid)
-        assert other_coordinator(store)["pid"] == process.pid
+        assert other_coordinator(store).pid == process.pid
         process.communicate(b"\n")
     assert other_coordinator(store) is None
 

@@ -1,20 +1,32 @@
 """Agents and trainers as a test plays them, around a control plane that is folded by hand."""
 
-from eflib.coordinator.coordinator import SETTINGS
-from eflib.coordinator.plane import ControlPlane
-from eflib.messages.codec import to_builtins
-from eflib.messages.generations import PAUSE, PROFILE
+from typing import get_args
 
-ANNOUNCE = {
-    "max_steps": 1000,
-    "global_batch_size": 64,
-    "model": "0123456789abcdef",
-    "model_name": "Net",
-    "num_parameters": 10,
-    "dataset_size": 100,
-    "device": "cpu",
-}
+import msgspec
+
+from eflib.coordinator.coordinator import SETTINGS
+from eflib.coordinator.effects import Answer
+from eflib.coordinator.plane import ControlPlane
+from eflib.messages.generations import PAUSE, PROFILE
+from eflib.messages.inbox import Announce
+from eflib.messages.journal import Input
+
+ANNOUNCE = Announce(
+    max_steps=1000,
+    global_batch_size=64,
+    model="0123456789abcdef",
+    model_name="Net",
+    num_parameters=10,
+    dataset_size=100,
+    device="cpu",
+)
+KINDS = {kind.__struct_config__.tag: kind for kind in get_args(Input)}
 CURVE = {1: 10.0, 2: 19.0, 4: 34.0}
+
+
+def an_input(kind, **fields):
+    """Return an input of the plane, by the word in its ``type``."""
+    return msgspec.convert({**fields, "type": kind}, KINDS[kind], str_keys=True)
 
 
 def fresh_plane():
@@ -32,11 +44,17 @@ def fold(inputs, plane=None):
 def picture(plane, now):
     """Return all that a coordinator would show and ask for: what two equal planes share."""
     return {
-        "documents": {job.job: plane.document(job, {}, now) for job in plane.jobs.values()},
+        "documents": {job.job: plane.status(job, None, now) for job in plane.jobs.values()},
         "assignments": plane.assignments(),
         "proposals": [(job.job, made) for job, made in plane.proposals(now)],
-        "effects": [(one.kind, one.key, one.body) for one in plane.effects],
+        "effects": list(plane.effects),
     }
+
+
+def again(world, message):
+    """Hand an input to a world's plane, as it stands."""
+    world.inputs.append((world.now, message))
+    world.plane.handle(message, world.now)
 
 
 class World:
@@ -47,6 +65,7 @@ class World:
         self.now = 1000.0
         self.inputs = []
         self.workers = {}
+        self.node_of = {}
         self.announced = set()
         self.is_quiet = False  # workers start and say nothing
         self.saved = []  # jobs whose workers left to save
@@ -56,9 +75,7 @@ class World:
     # What happens outside ------------------------------------------------------------------------
 
     def tell(self, kind, **fields):
-        message = {"type": kind, **fields}
-        self.inputs.append((self.now, message))
-        assert self.plane.handle(message, self.now)
+        again(self, an_input(kind, **fields))
 
     def join(self, node, slots):
         record = {"slots": slots, "store_host": node, "store_port": 29500}
@@ -98,14 +115,14 @@ class World:
         assignment = self.workers.pop(worker)
         self.tell(
             "worker_exited",
-            node=assignment["node"],
-            job=assignment["job"],
+            node=self.node_of[worker],
+            job=assignment.job,
             worker=worker,
             exitcode=None if number else exitcode,
             signal=number,
             error=error,
             hang=hang,
-            log=f"{assignment['log_dir']}/{worker}.log",
+            log=f"{assignment.log_dir}/{worker}.log",
         )
 
     def kill(self, worker):
@@ -135,20 +152,21 @@ class World:
 
     def ready(self, worker):
         self.announced.add(worker)
-        job = self.workers[worker]["job"]
+        job = self.workers[worker].job
         self.tell("worker_ready", job=job, worker=worker, announce=ANNOUNCE)
 
     def _follow_assignments(self):
         wanted = {}
         for node, assigned in self.plane.assignments().items():
             for one in assigned:
-                assert one["worker"] not in wanted
-                wanted[one["worker"]] = {**one, "node": node}
+                assert one.worker not in wanted
+                wanted[one.worker] = one
+                self.node_of[one.worker] = node
         new = [one for one in wanted if one not in self.workers]
         old = [one for one in self.workers if one not in wanted]
         for worker in new:
             self.workers[worker] = wanted[worker]
-            fields = {"node": wanted[worker]["node"], "job": wanted[worker]["job"]}
+            fields = {"node": self.node_of[worker], "job": wanted[worker].job}
             self.tell("worker_started", worker=worker, pid=1, **fields)
         for worker in old:
             self.exit(worker, number="SIGTERM")
@@ -163,7 +181,7 @@ class World:
     def make(self, job, generation):
         """Put a generation into the store, and let its members enter it."""
         before = job.members.newest
-        self.tell("generation", job=job.job, record=to_builtins(generation))
+        self.tell("generation", job=job.job, record=generation)
         leaves = [one.worker for one in before.members if generation.rank_of(one.worker) is None]
         self.tell_switched(job, generation, before)
         for worker in leaves:
@@ -206,7 +224,7 @@ class World:
 
     def workers_of(self, job):
         """Return the workers of a job that have a process, in rank order."""
-        mine = [one for one, held in self.workers.items() if held["job"] == job.job]
+        mine = [one for one, held in self.workers.items() if held.job == job.job]
         rank = job.members.newest.rank_of
         return sorted(mine, key=lambda one: (rank(one) is None, rank(one) or 0, one))
 
@@ -218,8 +236,8 @@ class World:
         return {job.job: job.members.newest.world_size for job in self.plane.jobs.values()}
 
     def replies(self):
-        return [one.body for one in self.plane.effects if one.kind == "reply"]
+        return [one.reply for one in self.plane.effects if isinstance(one, Answer)]
 
     def error(self):
         """Return the error of the last reply."""
-        return self.replies()[-1]["error"]
+        return self.replies()[-1].error

@@ -5,16 +5,19 @@ import json
 import pytest
 
 from eflib import profiles
+from eflib.messages.fields import replace
+from eflib.messages.inbox import Announce
 from eflib.profiler.fit import Guess, Observation
 from eflib.profiler.library import CurveLibrary
 
-ANNOUNCE = {
-    "global_batch_size": 64,
-    "model": "0123456789abcdef",
-    "model_name": "Net",
-    "num_parameters": 10,
-    "device": "cpu-2-cores",
-}
+ANNOUNCE = Announce(
+    max_steps=100,
+    global_batch_size=64,
+    model="0123456789abcdef",
+    model_name="Net",
+    num_parameters=10,
+    device="cpu-2-cores",
+)
 POINTS = {
     1: Observation(10.0, 0.1, 0.05, 2e6),
     2: Observation(19.0, 0.2, 0.03),
@@ -41,7 +44,7 @@ def test_a_curve_that_was_kept_is_found(library):
 )
 def test_a_curve_of_something_else_is_not_found(library, change):
     library.keep("train.py", ANNOUNCE, POINTS, {})
-    assert library.find("train.py", {**ANNOUNCE, **change}) is None
+    assert library.find("train.py", replace(ANNOUNCE, **change)) is None
 
 
 @pytest.mark.parametrize("other", ["test.py", "train-big.py", "train_.py", "tr.py", "xtrain.py"])

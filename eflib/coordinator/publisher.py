@@ -1,0 +1,121 @@
+"""What the coordinator writes into the store: answers, specs, exits, assignments, documents."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from eflib.coordinator.effects import Answer, Effect, KeepCurve, RecordExit, WriteSpec
+from eflib.errors import TooLargeError
+from eflib.messages.codec import InvalidMessageError
+from eflib.messages.fields import replace
+from eflib.messages.records import Assignment
+from eflib.store import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from eflib.coordinator.plane import ControlPlane
+    from eflib.messages.fields import Message
+    from eflib.messages.records import Progress, WorkerAssignment
+    from eflib.store.signed import SignedStore
+
+_log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Writes what has changed; all of it may be written again.
+
+    What the store does not take, because it is out, is kept and tried at the next call.
+
+    Args:
+        store: The cluster's store.
+        keep_curve: Writes the curve of a job, by its id.
+    """
+
+    def __init__(self, store: SignedStore, keep_curve: Callable[[str], None]) -> None:
+        self._store = store
+        self._keep_curve = keep_curve
+        self._effects: deque[Effect] = deque()
+        self._written: dict[str, Message] = {}
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def is_behind(self) -> bool:
+        """True while something waits that the store has not taken yet."""
+        return bool(self._effects)
+
+    def add(self, effects: Iterable[Effect]) -> None:
+        """Take effects to carry out."""
+        self._effects.extend(effects)
+
+    def forget(self) -> None:
+        """Write everything once more: the store has lost what it had."""
+        self._written.clear()
+
+    def publish(self, plane: ControlPlane, progress: dict[str, Progress], now: float) -> None:
+        """Carry out all effects, then write assignments and documents that have changed.
+
+        Raises:
+            StoreError: The store is out; what is left is done at the next call.
+        """
+        self.write_documents(plane, progress, now)  # who is answered finds the document there
+        while self._effects:
+            self._carry_out(self._effects[0])
+            self._effects.popleft()
+        for node, workers in plane.assignments().items():
+            self._assign(node, workers)
+
+    def write_documents(
+        self, plane: ControlPlane, progress: dict[str, Progress], now: float
+    ) -> None:
+        """Write the status documents that have changed."""
+        for job in plane.jobs.values():
+            document = plane.status(job, progress.get(job.job), now)
+            compared = replace(document, updated=0.0)
+            key = keys.job_status(job.job)
+            if self._written.get(key) != compared:
+                self._put(key, document)
+                self._written[key] = compared
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Answer(request, reply):
+                self._put(keys.reply(request), reply)
+            case WriteSpec(job, spec):
+                self._put(keys.job_spec(job), spec)
+            case RecordExit(record):
+                self._store.claim(keys.worker_exit(record.job, record.worker), record)
+            case KeepCurve(job):
+                self._keep_curve(job)
+
+    def _assign(self, node: str, workers: tuple[WorkerAssignment, ...]) -> None:
+        """Write a node's assignment under the next number, if it is not what stands there."""
+        key = keys.node_assignment(node)
+        compared = Assignment(workers)
+        if self._written.get(key) == compared:
+            return
+        number = self._next_number(node)
+        self._put(key, Assignment(workers, number))
+        self._written[key], self._numbers[node] = compared, number
+
+    def _next_number(self, node: str) -> int:
+        """Return a number above all that this node's assignments ever had.
+
+        The store knows the last one. Where it does not, since it began anew, the time does: numbers
+        are at least the milliseconds since the epoch.
+        """
+        last = self._numbers.get(node)
+        if last is None:
+            held = self._store.fetch(keys.node_assignment(node), Assignment)
+            last = held.number if held is not None else 0
+        return max(last + 1, int(time.time() * 1000))
+
+    def _put(self, key: str, message: Message) -> None:
+        """Write a message; one that its reader would refuse is left out, and costs nothing else."""
+        try:
+            self._store.put(key, message)
+        except (InvalidMessageError, TooLargeError) as error:
+            _log.warning("nothing is written at %s: %s", key, error.problem)
