@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eflib import env
 from eflib.messages.generations import PROFILE
 from eflib.trainer.checkpointing import CheckpointSchedule
 from eflib.trainer.configuration import check_length, choose_device
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eflib.trainer.configuration import TrainerSettings
+    from eflib.trainer.elastic.session import Session
 
 _NORMALISED = (
     torch.nn.BatchNorm1d,
@@ -132,10 +135,19 @@ def assemble(  # noqa: PLR0913 - what a script hands over beside its settings
             keep=settings.keep_checkpoints,
             all_write=settings.is_sharded,
             is_measuring=is_measuring,
+            owner=_owner(session),
         ),
         max_steps=max_steps,
         ends_by_steps=settings.max_steps is not None or feed.is_counted,
     )
+
+
+def _owner(session: Session) -> str:
+    """Return what this worker's job is called in its checkpoint folder; "" if it holds none."""
+    worker = env.read_worker(os.environ)
+    if worker is not None:
+        return f"job {worker.job}"
+    return f"process {os.getpid()} on {socket.gethostname()}" if session.rank == 0 else ""
 
 
 def least_share(model: torch.nn.Module) -> int:

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eflib.errors import UsageError
+from eflib.errors import CheckpointError, UsageError
+from eflib.trainer.console import say
+from eflib.trainer.state.owner import FolderOwner
 from eflib.trainer.state.saving import CheckpointWriter
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ class CheckpointSchedule:
         keep: How many of the newest to keep.
         all_write: True when each rank writes its part; else rank 0 writes the whole.
         is_measuring: True in a profiling run, whose steps are thrown away: it writes none.
+        owner: Names the job to other jobs that would use the folder; "" to let them.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class CheckpointSchedule:
         keep: int,
         all_write: bool,
         is_measuring: bool,
+        owner: str = "",
     ) -> None:
         self.folder = folder
         self._seconds = seconds
@@ -39,6 +43,21 @@ class CheckpointSchedule:
         self._writes = bool(folder) and not is_measuring
         self._writer = CheckpointWriter(Path(folder), keep=keep)
         self._saved_at = time.monotonic()
+        self._owner = FolderOwner(Path(folder), owner) if self._writes and owner else None
+
+    def hold(self) -> None:
+        """Keep other jobs from using the folder from now on.
+
+        Raises:
+            UsageError: Another job uses it.
+        """
+        if self._owner is not None:
+            self._owner.take()
+
+    def release(self) -> None:
+        """Let others use the folder."""
+        if self._owner is not None:
+            self._owner.release()
 
     @property
     def is_due(self) -> bool:
@@ -79,9 +98,16 @@ class CheckpointSchedule:
         return self._writer.save(state.snapshot())
 
     def save_before_leaving(self, state: TrainingState, rank: int) -> bool:
-        """Write one if there is a folder; return whether there now is one of this step."""
-        if self._writes:
-            self.save(state, rank)
+        """Write one if there is a folder; return whether there now is one of this step.
+
+        Where it cannot be written, the job comes back from the one before.
+        """
+        try:
+            if self._writes:
+                self.save(state, rank)
+        except CheckpointError as error:
+            say(f"{error.problem}; the job will come back from an older one")
+            return False
         return self._writes
 
     def look(self) -> None:

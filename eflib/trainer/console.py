@@ -8,6 +8,7 @@ from contextlib import suppress
 
 def say(text: str) -> None:
     """Write one line to stderr, which is a worker's log; a full disk under it costs the line."""
+    line = text.encode(errors="backslashreplace").decode()
     with suppress(OSError, ValueError):  # ValueError: a script has closed it
-        sys.stderr.write(f"[eflib] {text}\n")
+        sys.stderr.write(f"[eflib] {line}\n")
         sys.stderr.flush()

@@ -46,6 +46,7 @@ class Generations:
         """Enter the first one."""
         parts = self._parts
         self._machine.on(Event.OPENED)
+        parts.checkpoints.hold()
         session = parts.session
         if session.elastic and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -121,6 +122,7 @@ class Generations:
         except LeftError as left:
             self._leave(left.generation)
         if is_finished:
+            parts.checkpoints.release()
             self._machine.on(Event.PARTED)
             return
         parts.requests.end = False
@@ -156,6 +158,7 @@ class Generations:
             if is_saved and parts.session.rank == 0:
                 parts.session.report_now()
         parts.checkpoints.close()
+        parts.checkpoints.release()
         parts.session.close()
         raise SystemExit(PreemptedError.exit_status if is_paused else 0)
 

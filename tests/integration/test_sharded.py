@@ -77,7 +77,7 @@ def test_1_2_4_2_in_memory_equals_an_undisturbed_run(four_slots, tmp_path):
     audit.check(ended["global_step"])
     assert audit.world_sizes()[-4:] == [1, 2, 4, 2]
     text = rank_0_log(ended)
-    assert "goes on from" not in text  # nothing came through the disk
+    assert "resuming from" not in text  # nothing came through the disk
     check_final(text, ended["global_step"])
 
 
@@ -90,7 +90,7 @@ def test_the_steps_since_the_checkpoint_are_taken_again_when_one_dies_after_the_
     after = cluster.status("ended")
     logs = "".join(log.read_text() for log in Path(after["log_dir"]).glob("*/*.log"))
     assert (tmp_path / "died").exists()
-    assert [int(step) < 30 for step in re.findall(r"goes on from .*step-(\d+)", logs)] == [True]
+    assert [int(step) < 30 for step in re.findall(r"resuming from .*step-(\d+)", logs)] == [True]
     assert "Traceback" not in logs
     check_final(rank_0_log(after), 30)
 
@@ -113,7 +113,7 @@ def test_a_killed_worker_sends_all_back_to_the_newest_checkpoint(four_slots, tmp
     assert job.wait(timeout=LONG) == 0, cluster.output(job)
     after = cluster.status(name)
     logs = "".join(log.read_text() for log in Path(after["log_dir"]).glob("*/*.log"))
-    resumed = [int(step) for step in re.findall(r"goes on from .*step-(\d+)", logs)]
+    resumed = [int(step) for step in re.findall(r"resuming from .*step-(\d+)", logs)]
     assert len(resumed) == 1
     assert resumed[0] >= status["checkpoint_step"]
     assert "Traceback" not in logs

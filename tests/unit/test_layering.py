@@ -56,6 +56,7 @@ BORDERS = {
     "eflib.coordinator": border("scheduling messages store profiler", "filelock psutil"),
     "eflib.agent": border("messages store pulse", "torch filelock psutil"),
     "eflib.trainer": border("messages store pulse", "torch numpy"),
+    "eflib.trainer.state.manifest": border("messages", "torch msgspec"),
     "eflib.profiler": border("scheduling profiles", "numpy"),
     "eflib.profiles": border("scheduling"),
     "eflib.simulator": border("scheduling profiles", "numpy"),

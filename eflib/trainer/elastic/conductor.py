@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from eflib.errors import WorkerFailedError
 from eflib.messages.fields import replace
 from eflib.messages.generations import PAUSE
 from eflib.trainer.collectives import PeerLostError
+from eflib.trainer.console import say
 from eflib.trainer.elastic.formation import (
     Endpoint,
     EndpointGoneError,
@@ -209,7 +209,7 @@ class Conductor:
                 checkpoint.clean(Path(self._checkpoint_dir))
                 saved = checkpoint.newest(Path(self._checkpoint_dir))
             if saved is not None:
-                print(f"[eflib] goes on from {saved}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
+                say(f"resuming from {saved}")
                 self._state.restore(checkpoint.load(saved))
             elif self._torn:
                 raise WorkerFailedError(

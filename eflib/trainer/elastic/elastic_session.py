@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from eflib.store.secret import load_key
 from eflib.store.signed import SignedStore
 from eflib.trainer import timeouts
 from eflib.trainer.collectives import PeerLostError, gather_rows
+from eflib.trainer.console import say
 from eflib.trainer.elastic.conductor import LeftError
 from eflib.trainer.elastic.formation import EndpointGoneError, GroupKeeper
 from eflib.trainer.elastic.membership import Membership, StoreMembership
@@ -317,7 +317,7 @@ class ElasticSession(Session):
     def say(self, text: str) -> None:
         """Tell whoever reads this worker's log."""
         name = f"{self._worker.job_name} g{self.generation} rank {self.rank}"
-        print(f"[eflib] {name}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
+        say(f"{name}: {text}")
 
 
 def session_of(environ: Mapping[str, str]) -> Session:

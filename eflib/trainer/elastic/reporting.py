@@ -17,6 +17,7 @@ import torch
 from eflib.errors import StoreError
 from eflib.store import keys
 from eflib.trainer import timeouts
+from eflib.trainer.console import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,7 +184,7 @@ class Reporter:
                     due = time.monotonic() + timeouts.REPORT
                     self.write_progress()
             except StoreError as error:
-                print(f"[eflib] {error.problem}; training goes on", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
+                say(f"{error.problem}; training goes on")
                 self._stop.wait(1.0)
 
 

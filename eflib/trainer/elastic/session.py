@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eflib.errors import WorkerFailedError
 from eflib.messages.generations import TRAIN
+from eflib.trainer.console import say
 from eflib.trainer.elastic.conductor import Conductor
 from eflib.trainer.elastic.formation import EnvironmentGroup, GroupKeeper
 from eflib.trainer.elastic.membership import FixedMembership
@@ -135,7 +135,7 @@ class Session:
 
     def say(self, text: str) -> None:
         """Tell whoever reads this worker's log."""
-        print(f"[eflib] rank {self.rank}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
+        say(f"rank {self.rank}: {text}")
 
     def close(self) -> None:
         """Leave the process group."""

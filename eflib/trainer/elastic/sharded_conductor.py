@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import random
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import torch
 
 from eflib.errors import WorkerFailedError
 from eflib.trainer.collectives import PeerLostError, broadcast_text, gather_rows
+from eflib.trainer.console import say
 from eflib.trainer.elastic.conductor import Conductor
 from eflib.trainer.elastic.transfer import choose_source, exchange_standings, is_training_over
 from eflib.trainer.state import checkpoint
@@ -96,7 +96,7 @@ class ShardedConductor(Conductor):
                 saved = checkpoint.newest(folder)
             found = str(saved) if saved else "" if self._state.is_fresh else _LOST
             if saved:
-                print(f"[eflib] goes on from {saved}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
+                say(f"resuming from {saved}")
         if self.world_size == 1:
             return found
         return broadcast_text(f":{found}", 0).removeprefix(":")  # no text is sent as none

@@ -1,15 +1,15 @@
 """Checkpoints on disk: written beside, synced, renamed; what is not whole is never taken.
 
 A checkpoint is a folder ``step-<number>``: a file of raw tensors per rank that wrote, and
-``manifest.json`` with the sizes and checksums of all files, its own included.
+``manifest.json`` with the sizes and checksums of all files, its own included. An attempt that fails
+leaves nothing behind, so that a full disk is not kept full by it.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
-import sys
 import time
 import zlib
 from contextlib import suppress
@@ -21,15 +21,27 @@ import torch
 
 from eflib.errors import CheckpointError
 from eflib.trainer import timeouts
+from eflib.trainer.console import say
+from eflib.trainer.state.manifest import (
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    Part,
+    UnreadableError,
+    decode_part,
+    encode,
+    encode_part,
+    is_foreign,
+    parse,
+    read_manifest,
+)
 from eflib.trainer.state.storage import CHUNK_BYTES, Piece, read_into, write_pieces
 from eflib.trainer.state.tree import names, unflatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-MANIFEST = "manifest.json"
-FORMAT = 2
-_FIELDS = ("global_step", "skeleton", "tensors", "files")
+_NAME = re.compile(r"step-(\d{10,18})")
 
 
 @dataclass(frozen=True)
@@ -80,74 +92,112 @@ def write(
         The checkpoint's folder on rank 0, where it is whole now; None on others.
 
     Raises:
-        OSError: A file could not be written.
-        CheckpointError: Not all ranks wrote their part.
+        OSError: A file could not be written; what was written of this attempt is gone.
+        CheckpointError: Not all ranks wrote their part, or another version of eflib has written
+            the checkpoint of this step.
     """
     final = path_of(folder, snapshot.global_step)
+    if is_foreign(final):
+        raise CheckpointError(
+            f"{final} was written by another version of eflib",
+            hint="choose another checkpoint_dir, or move that one away",
+        )
     if why_torn(final) is None:
         return final
     owner = snapshot.token or os.getpid()
     temporary = folder / f".{final.name}.{owner:x}"
     if snapshot.num_writers == 1:
         shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        part = _write_part(temporary, snapshot, given_up)
+        if snapshot.rank != 0:
+            return None
+        _complete(temporary, final, snapshot, part)
+    except BaseException:
+        _discard(temporary, snapshot)
+        raise
+    _prune(folder, final, keep)
+    return final
+
+
+def _write_part(temporary: Path, snapshot: Snapshot, given_up: Callable[[], bool]) -> Part:
+    """Write this rank's tensors; on rank 0 return the parts of all ranks."""
     temporary.mkdir(parents=True, exist_ok=True)
     part = write_pieces(temporary, f"rank-{snapshot.rank}.bin", snapshot.pieces)
     if snapshot.num_writers > 1:
-        _write_json(temporary / f".part-{snapshot.rank}.new", part)
-        (temporary / f".part-{snapshot.rank}.new").rename(_part(temporary, snapshot.rank))
-        if snapshot.rank != 0:
-            return None
-        part = _gather_parts(temporary, snapshot, given_up)
-    manifest = {
-        "format": FORMAT,
-        "global_step": snapshot.global_step,
-        "signature": snapshot.signature,
-        "skeleton": snapshot.skeleton,
-        **part,
-    }
-    manifest["crc32"] = _crc32_of(manifest)
-    _write_json(temporary / MANIFEST, manifest)
+        new = temporary / f".part-{snapshot.rank}.new"
+        _write(new, encode_part(part))
+        new.rename(_part(temporary, snapshot.rank))
+        if snapshot.rank == 0:
+            return _gather_parts(temporary, snapshot, given_up)
+    return part
+
+
+def _complete(temporary: Path, final: Path, snapshot: Snapshot, part: Part) -> None:
+    """Make a checkpoint of what all ranks wrote."""
+    manifest = Manifest(
+        FORMAT,
+        snapshot.global_step,
+        snapshot.signature,
+        snapshot.skeleton,
+        part.tensors,
+        part.files,
+    )
+    _write(temporary / MANIFEST, encode(manifest))
     _sync_folder(temporary)
     shutil.rmtree(final, ignore_errors=True)  # a torn one of the same step
     temporary.rename(final)
-    _sync_folder(folder)
-    _prune(folder, final, keep)
-    return final
+    _sync_folder(final.parent)
+
+
+def _discard(temporary: Path, snapshot: Snapshot) -> None:
+    """Delete what is left of an attempt that failed; tell rank 0 if it waits for this part."""
+    if snapshot.rank == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
+        return
+    for name in (f"rank-{snapshot.rank}.bin", f".part-{snapshot.rank}.new"):
+        with suppress(OSError):
+            (temporary / name).unlink()
+    with suppress(OSError):
+        _failure(temporary, snapshot.rank).touch()
 
 
 def _part(temporary: Path, rank: int) -> Path:
     return temporary / f".part-{rank}.json"
 
 
-def _gather_parts(
-    temporary: Path, snapshot: Snapshot, given_up: Callable[[], bool]
-) -> dict[str, Any]:
+def _failure(temporary: Path, rank: int) -> Path:
+    return temporary / f".part-{rank}.failed"
+
+
+def _gather_parts(temporary: Path, snapshot: Snapshot, given_up: Callable[[], bool]) -> Part:
     """Wait for the parts of all ranks; they are told by files, as writers share nothing else."""
     end = time.monotonic() + timeouts.CHECKPOINT_PARTS
     waiting = list(range(snapshot.num_writers))
     while waiting := [rank for rank in waiting if not _part(temporary, rank).exists()]:
-        if given_up() or time.monotonic() > end:
+        has_failed = any(_failure(temporary, rank).exists() for rank in waiting)
+        if has_failed or given_up() or time.monotonic() > end:
             raise CheckpointError(
                 f"the parts of ranks {waiting} of the checkpoint of step {snapshot.global_step} "
                 f"did not come to {temporary}",
                 hint="with parallel='fsdp' all workers must see the same checkpoint folder",
             )
         time.sleep(0.01)
-    merged: dict[str, Any] = {"tensors": {}, "files": {}}
+    merged = Part({}, {})
     for rank in range(snapshot.num_writers):
-        part = json.loads(_part(temporary, rank).read_text())
+        merged = merged.joined(decode_part(_part(temporary, rank)))
         _part(temporary, rank).unlink()
-        merged["files"].update(part["files"])
-        for name, entry in part["tensors"].items():
-            known = merged["tensors"].setdefault(name, {**entry, "chunks": []})
-            known["chunks"] += entry["chunks"]
     return merged
 
 
 def _prune(folder: Path, final: Path, keep: int) -> None:
-    """Keep what was just saved and the newest before it; later ones are torn, or they had held."""
-    older = [one for one in _candidates(folder) if one.name < final.name]
-    torn = [one for one in _candidates(folder) if one.name > final.name and why_torn(one)]
+    """Keep what was just saved and the newest before it; later ones are torn, or they had held.
+
+    What another version of eflib wrote is neither counted nor deleted.
+    """
+    own = [one for one in _candidates(folder) if not is_foreign(one)]
+    older = [one for one in own if _step(one) < _step(final)]
+    torn = [one for one in own if _step(one) > _step(final) and why_torn(one)]
     for old in older[keep - 1 :] + torn:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -164,16 +214,15 @@ def newest(folder: Path) -> Path | None:
         why = why_torn(candidate)
         if why is None:
             return candidate
-        print(f"[eflib] skipped the checkpoint {candidate}: {why}", file=sys.stderr, flush=True)  # noqa: T201 - a worker's log is its stderr
+        say(f"skipped the checkpoint {candidate}: {why}")
     return None
 
 
 def last(folder: Path) -> tuple[int, float] | None:
     """Return step and moment (seconds since the epoch) of the newest one; nothing is read."""
     for candidate in _candidates(folder):
-        with suppress(OSError, ValueError):
-            saved_at = (candidate / MANIFEST).stat().st_mtime
-            return int(candidate.name.removeprefix("step-")), saved_at
+        with suppress(OSError):
+            return _step(candidate), (candidate / MANIFEST).stat().st_mtime
     return None
 
 
@@ -185,92 +234,44 @@ def load(checkpoint: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(checkpoint)
     targets = {
-        name: torch.empty(entry["size"], dtype=getattr(torch, entry["dtype"]))
-        for name, entry in manifest["tensors"].items()
+        name: torch.empty(stored.size, dtype=stored.torch_dtype)
+        for name, stored in manifest.tensors.items()
     }
     read_into(checkpoint, manifest, targets)
-    skeleton = manifest["skeleton"]
+    skeleton = manifest.skeleton
     tree = unflatten(skeleton, [targets[name] for name in names(skeleton)])
     return dict(tree)
 
 
-def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """Return the manifest of a checkpoint.
-
-    Raises:
-        CheckpointError: There is none that can be read.
-    """
-    manifest, why = _read_manifest(checkpoint)
-    if manifest is None:
-        raise CheckpointError(f"the checkpoint {checkpoint} cannot be read: {why}")
-    return manifest
-
-
 def why_torn(checkpoint: Path) -> str | None:
     """Return why a checkpoint is not whole, or None if it is: every byte is checked."""
-    manifest, why = _read_manifest(checkpoint)
-    if manifest is None:
-        return why
-    for name, entry in manifest["files"].items():
+    try:
+        manifest = parse(checkpoint)
+    except UnreadableError as error:
+        return error.why
+    for name, entry in manifest.files.items():
         file = checkpoint / name
         try:
+            if not file.is_file():  # a pipe would never end
+                return f"{name} cannot be read (no such file)"
             size = file.stat().st_size
-            if size != entry["bytes"]:
-                return f"{name} has {size} bytes, not {entry['bytes']}"
-            if _crc32(file) != entry["crc32"]:
+            if size != entry.bytes:
+                return f"{name} has {size} bytes, not {entry.bytes}"
+            if _crc32(file) != entry.crc32:
                 return f"{name} does not match its checksum"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
     return None
 
 
-def _read_manifest(checkpoint: Path) -> tuple[dict[str, Any] | None, str]:
-    """Return the manifest, or None and why; what passes is safe to act upon."""
-    try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text())
-    except OSError as error:
-        return None, f"{MANIFEST} cannot be read ({error.strerror})"
-    except ValueError:
-        return None, f"{MANIFEST} is not JSON"
-    why = _why_unsafe(manifest)
-    return (None, why) if why else (manifest, "")
-
-
-def _why_unsafe(manifest: Any) -> str:  # noqa: ANN401 - what a file holds
-    """Return what speaks against acting upon a manifest; "" if nothing does."""
-    if not isinstance(manifest, dict) or "format" not in manifest:
-        return f"{MANIFEST} does not say its format"
-    if manifest["format"] != FORMAT:
-        return f"it is of format {manifest['format']!r}; this eflib reads format {FORMAT}"
-    if manifest.pop("crc32", None) != _crc32_of(manifest):
-        return f"{MANIFEST} does not match its checksum"
-    if any(field not in manifest for field in _FIELDS):
-        return f"{MANIFEST} lacks a field"
-    return _what_leads_outside(manifest)
-
-
-def _what_leads_outside(manifest: dict[str, Any]) -> str:
-    """Return what would lead outside the checkpoint's folder or its files; "" if nothing does."""
-    files = manifest["files"]
-    for name in files:
-        if Path(name).name != name:
-            return f"{MANIFEST} names the file {name!r}"
-    for name, entry in manifest["tensors"].items():
-        if not isinstance(getattr(torch, str(entry["dtype"]), None), torch.dtype):
-            return f"{name} has the unknown dtype {entry['dtype']!r}"
-        for chunk in entry["chunks"]:
-            of = files.get(chunk["file"], {"bytes": -1})
-            if not 0 <= chunk["at"] <= chunk["at"] + chunk["bytes"] <= of["bytes"]:
-                return f"{name} lies outside {chunk['file']!r}"
-    return ""
-
-
 def _candidates(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), reverse=True)
+    """Return what has the name of a checkpoint, the newest first."""
+    found = [one for one in folder.glob("step-*") if _NAME.fullmatch(one.name)]
+    return sorted(found, key=_step, reverse=True)
 
 
-def _crc32_of(manifest: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode())
+def _step(candidate: Path) -> int:
+    return int(candidate.name.removeprefix("step-"))
 
 
 def _crc32(file: Path) -> int:
@@ -281,11 +282,11 @@ def _crc32(file: Path) -> int:
     return value
 
 
-def _write_json(file: Path, document: dict[str, Any]) -> None:
-    with file.open("w") as text:
-        text.write(json.dumps(document, separators=(",", ":")))
-        text.flush()
-        os.fsync(text.fileno())
+def _write(file: Path, data: bytes) -> None:
+    with file.open("wb") as target:
+        target.write(data)
+        target.flush()
+        os.fsync(target.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,8 +1,7 @@
-"""Writes checkpoints from a thread beside training: at most one at a time, errors reported."""
+"""Writes checkpoints from a thread beside training: at most one at a time."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -12,6 +11,7 @@ import torch
 
 from eflib.errors import CheckpointError, EflibError
 from eflib.trainer import timeouts
+from eflib.trainer.console import say
 from eflib.trainer.state import checkpoint
 
 if TYPE_CHECKING:
@@ -55,12 +55,16 @@ class CheckpointWriter:
         """See which checkpoint is the newest, whoever wrote it."""
         self.last = checkpoint.last(self._folder)
 
-    def start(self, snapshot: Snapshot, *, waiting: bool = False) -> bool:
+    def start(self, snapshot: Snapshot, *, waiting: bool = False, quietly: bool = False) -> bool:
         """Copy the snapshot's tensors, and write them in the background.
+
+        What goes wrong is told in one line of the log; training goes on, and the next one is tried
+        when it is due.
 
         Args:
             snapshot: What to write.
             waiting: Wait for the one before to be written, within a bound.
+            quietly: Keep an error for ``save``, which raises it.
 
         Returns:
             False when the one before is still being written: nothing was done.
@@ -69,13 +73,17 @@ class CheckpointWriter:
             self._wait(timeouts.CHECKPOINT_WRITE)
         if self.is_writing:
             return False
-        self.report()
+        self._error = None
         begin = time.perf_counter()
         copied = replace(snapshot, pieces=self._copy(snapshot.pieces))
         self.held_s = time.perf_counter() - begin
         self._given_up.clear()
         self._thread = threading.Thread(
-            target=self._write, args=(copied,), name="eflib-checkpoint", daemon=True
+            target=self._write,
+            args=(copied,),
+            kwargs={"quietly": quietly},
+            name="eflib-checkpoint",
+            daemon=True,
         )
         self._thread.start()
         return True
@@ -86,7 +94,8 @@ class CheckpointWriter:
         Raises:
             CheckpointError: It could not be written.
         """
-        if not self.start(snapshot, waiting=True) or not self._wait(timeouts.CHECKPOINT_WRITE):
+        is_started = self.start(snapshot, waiting=True, quietly=True)
+        if not is_started or not self._wait(timeouts.CHECKPOINT_WRITE):
             raise CheckpointError(
                 f"a checkpoint in {self._folder} took over {timeouts.CHECKPOINT_WRITE:g} s"
             )
@@ -98,47 +107,38 @@ class CheckpointWriter:
             ) from error
         return self._written
 
-    def report(self) -> None:
-        """Say what went wrong with the one before, once; training goes on."""
-        if self._error is not None and not self.is_writing:
-            error, self._error = self._error, None
-            print(  # noqa: T201 - a worker's log is its stderr
-                f"[eflib] a checkpoint could not be written to {self._folder}: {_words(error)}; "
-                "training goes on",
-                file=sys.stderr,
-                flush=True,
-            )
-
     def give_up(self) -> None:
         """Wait no longer for parts of other ranks: one of them is gone."""
         self._given_up.set()
         self.close()
 
     def close(self) -> None:
-        """Wait for what is being written, within a bound, and say what became of it."""
+        """Wait for what is being written, within a bound."""
         if not self._wait(timeouts.CHECKPOINT_LEAVE):
-            print(  # noqa: T201 - a worker's log is its stderr
-                f"[eflib] a checkpoint was still being written to {self._folder} after "
-                f"{timeouts.CHECKPOINT_LEAVE:g} s; it is left as it is, and will be skipped",
-                file=sys.stderr,
-                flush=True,
+            say(
+                f"a checkpoint was still being written to {self._folder} after "
+                f"{timeouts.CHECKPOINT_LEAVE:g} s; it is left as it is, and will be skipped"
             )
-        self.report()
 
     def _wait(self, seconds: float) -> bool:
         if self._thread is not None:
             self._thread.join(timeout=seconds)
         return not self.is_writing
 
-    def _write(self, snapshot: Snapshot) -> None:
+    def _write(self, snapshot: Snapshot, *, quietly: bool) -> None:
         begin = time.perf_counter()
         self._written = None
         try:
             self._written = checkpoint.write(
                 self._folder, snapshot, keep=self._keep, given_up=self._given_up.is_set
             )
-        except Exception as error:  # noqa: BLE001 - the thread that owns this one reports it
+        except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
             self._error = error
+            if not quietly:
+                say(
+                    f"a checkpoint could not be written to {self._folder}: {_words(error)}; "
+                    "training goes on"
+                )
             return
         self.write_s = time.perf_counter() - begin
         self.num_bytes = snapshot.num_bytes

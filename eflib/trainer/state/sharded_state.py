@@ -24,6 +24,7 @@ from eflib.trainer import timeouts
 from eflib.trainer.collectives import broadcast, broadcast_text, gather, gather_rows
 from eflib.trainer.state import checkpoint, fsdp
 from eflib.trainer.state.digest import digest
+from eflib.trainer.state.manifest import Stored, read_manifest
 from eflib.trainer.state.state import Stateful, TrainingState
 from eflib.trainer.state.storage import Piece, read_into
 from eflib.trainer.state.tree import names, unflatten
@@ -264,14 +265,14 @@ class ShardedState(TrainingState):
 
     def read(self, folder: Path) -> None:
         """Take this rank's rows from a checkpoint, whatever number of ranks wrote it."""
-        manifest = checkpoint.read_manifest(folder)
-        skeleton = manifest["skeleton"]
-        targets = {name: self._target(name, manifest["tensors"][name]) for name in names(skeleton)}
+        manifest = read_manifest(folder)
+        skeleton = manifest.skeleton
+        targets = {name: self._target(name, manifest.tensors[name]) for name in names(skeleton)}
         read_into(folder, manifest, targets)
         self.restore(unflatten(skeleton, [targets[name] for name in names(skeleton)]))
 
-    def _target(self, name: str, entry: dict[str, Any]) -> torch.Tensor:
-        shape, dtype = torch.Size(entry["size"]), getattr(torch, entry["dtype"])
+    def _target(self, name: str, stored: Stored) -> torch.Tensor:
+        shape, dtype = torch.Size(stored.size), stored.torch_dtype
         if not self._has_rows(name, shape) or self._mesh is None:
             return torch.empty(shape, dtype=dtype)
         start, stop = fsdp.rows_of(shape[0], self._rank, self._world_size)

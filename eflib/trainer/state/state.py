@@ -66,6 +66,7 @@ class TrainingState:
         tree = {
             "model": self.model_tensors(),
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
+            "kinds": self._kinds(),
             "global_step": self.global_step,
             "samples": self.samples,
         }
@@ -87,6 +88,7 @@ class TrainingState:
             StateMismatchError: It belongs to another model, or to other registered objects.
         """
         own = self.model_tensors()
+        self._check_kinds(tree)
         self._check_names("the model", set(own), set(tree["model"]))
         self._check_names("what is registered", set(self._parts), set(tree["parts"]))
         with torch.no_grad():
@@ -94,9 +96,33 @@ class TrainingState:
                 self._check_alike(name, own[name], tensor)
                 self._take(own[name], tensor)
         for name, part in self._parts.items():
-            part.load_state_dict(tree["parts"][name])
+            self._load(name, part, tree)
         self.global_step = tree["global_step"]
         self.samples = tree["samples"]
+
+    def _kinds(self) -> dict[str, str]:
+        """Return the class of each part, which says whose state it can take."""
+        return {name: type(part).__name__ for name, part in self._parts.items()}
+
+    def _check_kinds(self, tree: dict[str, Any]) -> None:
+        saved = tree.get("kinds", {})  # checkpoints of the first days lack it
+        for name, own in self._kinds().items():
+            if saved.get(name, own) != own:
+                raise StateMismatchError(
+                    f"{name} is a {own} here and a {saved[name]} in the saved state",
+                    hint=f"go on with {saved[name]}, or begin anew in another checkpoint_dir",
+                )
+
+    def _load(self, name: str, part: Stateful, tree: dict[str, Any]) -> None:
+        try:
+            part.load_state_dict(tree["parts"][name])
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise StateMismatchError(
+                f"{name} ({type(part).__name__}) cannot take the saved state: "
+                f"{type(error).__name__}: {error}",
+                hint="go on with the objects that saved it, or begin anew in another "
+                "checkpoint_dir",
+            ) from error
 
     def _take(self, own: torch.Tensor, tensor: torch.Tensor) -> None:
         if own.data_ptr() != tensor.data_ptr():

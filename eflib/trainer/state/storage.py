@@ -36,6 +36,8 @@ from torch.distributed.checkpoint.planner import (
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
+from eflib.trainer.state.manifest import Chunk, File, Manifest, Part, Stored
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -135,7 +137,7 @@ class RawWriter(StorageWriter):
         self._file = file
         self._checksum = 0
         self._length = 0
-        self.part: dict[str, Any] = {}
+        self.part = Part({}, {})
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Begin anew."""
@@ -189,17 +191,15 @@ class RawWriter(StorageWriter):
             for part in results
             for result in part
         }
-        tensors = {}
+        tensors: dict[str, Stored] = {}
         for name, stored in metadata.state_dict_metadata.items():
             if isinstance(stored, TensorStorageMetadata):
-                chunks = [
-                    _chunk_to_json(chunk, extents[name, tuple(chunk.offsets)])
-                    for chunk in stored.chunks
-                ]
+                chunks = tuple(
+                    _chunk(chunk, extents[name, tuple(chunk.offsets)]) for chunk in stored.chunks
+                )
                 dtype = str(stored.properties.dtype).removeprefix("torch.")
-                tensors[name] = {"dtype": dtype, "size": list(stored.size), "chunks": chunks}
-        files = {self._file: {"bytes": self._length, "crc32": self._checksum}}
-        self.part = {"tensors": tensors, "files": files}
+                tensors[name] = Stored(dtype, tuple(stored.size), chunks)
+        self.part = Part(tensors, {self._file: File(self._length, self._checksum)})
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
@@ -207,14 +207,8 @@ class RawWriter(StorageWriter):
         return bool(os.fspath(checkpoint_id))
 
 
-def _chunk_to_json(chunk: ChunkStorageMetadata, extent: Extent) -> dict[str, Any]:
-    return {
-        "offsets": list(chunk.offsets),
-        "sizes": list(chunk.sizes),
-        "file": extent.file,
-        "at": extent.at,
-        "bytes": extent.length,
-    }
+def _chunk(chunk: ChunkStorageMetadata, extent: Extent) -> Chunk:
+    return Chunk(tuple(chunk.offsets), tuple(chunk.sizes), extent.file, extent.at, extent.length)
 
 
 class RawReader(StorageReader):
@@ -225,9 +219,9 @@ class RawReader(StorageReader):
         manifest: Its manifest.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder = folder
-        self._tensors: dict[str, Any] = manifest["tensors"]
+        self._tensors = manifest.tensors
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Stay with the folder whose manifest was given."""
@@ -235,7 +229,7 @@ class RawReader(StorageReader):
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:  # noqa: ANN401 - torch's signature
         """Return what the manifest says of the tensors."""
-        return Metadata({name: _stored(entry) for name, entry in self._tensors.items()})
+        return Metadata({name: _stored(stored) for name, stored in self._tensors.items()})
 
     def set_up_storage_reader(
         self,
@@ -246,9 +240,9 @@ class RawReader(StorageReader):
     ) -> None:
         """Find where each chunk lies."""
         self._extents = {
-            (name, tuple(chunk["offsets"])): (chunk, getattr(torch, entry["dtype"]))
-            for name, entry in self._tensors.items()
-            for chunk in entry["chunks"]
+            (name, chunk.offsets): (chunk, _dtype_of(stored))
+            for name, stored in self._tensors.items()
+            for chunk in stored.chunks
         }
 
     def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
@@ -276,16 +270,16 @@ class RawReader(StorageReader):
         done.set_result(None)
         return done
 
-    def _map(self, chunk: dict[str, Any], dtype: torch.dtype) -> torch.Tensor:
-        if not chunk["bytes"]:
-            return torch.empty(chunk["sizes"], dtype=dtype)
+    def _map(self, chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
+        if not chunk.bytes:
+            return torch.empty(chunk.sizes, dtype=dtype)
         whole = torch.from_file(
-            str(self._folder / chunk["file"]),
+            str(self._folder / chunk.file),
             shared=False,
-            size=chunk["at"] + chunk["bytes"],
+            size=chunk.at + chunk.bytes,
             dtype=torch.uint8,
         )
-        return whole[chunk["at"] :].view(dtype).view(chunk["sizes"])
+        return whole[chunk.at :].view(dtype).view(chunk.sizes)
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
@@ -293,18 +287,25 @@ class RawReader(StorageReader):
         return bool(os.fspath(checkpoint_id))
 
 
-def _stored(entry: dict[str, Any]) -> TensorStorageMetadata:
+def _dtype_of(stored: Stored) -> torch.dtype:
+    dtype = stored.torch_dtype
+    if dtype is None:
+        raise LookupError(f"the dtype {stored.dtype!r} is unknown")  # a manifest that passed has it
+    return dtype
+
+
+def _stored(stored: Stored) -> TensorStorageMetadata:
     return TensorStorageMetadata(
-        TensorProperties(dtype=getattr(torch, entry["dtype"])),
-        torch.Size(entry["size"]),
+        TensorProperties(dtype=_dtype_of(stored)),
+        torch.Size(stored.size),
         [
-            ChunkStorageMetadata(torch.Size(chunk["offsets"]), torch.Size(chunk["sizes"]))
-            for chunk in entry["chunks"]
+            ChunkStorageMetadata(torch.Size(chunk.offsets), torch.Size(chunk.sizes))
+            for chunk in stored.chunks
         ],
     )
 
 
-def write_pieces(folder: Path, file: str, pieces: Sequence[Piece]) -> dict[str, Any]:
+def write_pieces(folder: Path, file: str, pieces: Sequence[Piece]) -> Part:
     """Write a rank's pieces; return its part of the manifest.
 
     These are the calls of ``dcp.save`` in its order, without its collectives: a thread that writes
@@ -319,7 +320,7 @@ def write_pieces(folder: Path, file: str, pieces: Sequence[Piece]) -> dict[str, 
     return writer.part
 
 
-def read_into(folder: Path, manifest: dict[str, Any], targets: dict[str, torch.Tensor]) -> None:
+def read_into(folder: Path, manifest: Manifest, targets: dict[str, torch.Tensor]) -> None:
     """Fill tensors from a checkpoint, each by its name; of a DTensor this rank's part alone."""
     reader, planner = RawReader(folder, manifest), DefaultLoadPlanner(flatten_state_dict=False)
     metadata = reader.read_metadata()

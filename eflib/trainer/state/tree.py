@@ -16,6 +16,10 @@ import torch
 from eflib.errors import UsageError
 
 _TAG = "%"
+BROKEN = (
+    AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What ``names`` and ``unflatten`` may raise for a skeleton that ``flatten`` did not make."""
 
 
 def flatten(tree: Any, what: str = "state") -> tuple[str, list[torch.Tensor]]:  # noqa: ANN401
@@ -117,5 +121,12 @@ _DECODERS: dict[str, Callable[[Any, list[torch.Tensor]], Any]] = {
         {_decode(key, tensors): _decode(item, tensors) for key, item in value["pairs"]}
     ),
     "bytes": lambda value, _: bytes.fromhex(value["hex"]),
-    "dtype": lambda value, _: getattr(torch, value["name"]),
+    "dtype": lambda value, _: _dtype(value["name"]),
 }
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name)
+    if not isinstance(found, torch.dtype):
+        raise TypeError(f"torch.{name} is not a dtype")
+    return found
