@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PIPE_WIDTH = 1000
+MAX_REASON = 120
+"""Longest reason in a table, in characters; ``efctl describe`` has it whole."""
 Document = dict[str, Any]
 _COLUMNS = (
     "job",
@@ -112,7 +114,7 @@ def _row(job: Document) -> list[str]:
         "-" if deadline is None else format_deadline(deadline),
         "-" if slack is None else format_duration(slack),
         wording.checkpoint(job) or "-",
-        _text(job.get("reason")),
+        wording.cut(_text(job.get("reason")), MAX_REASON),
     ]
 
 

@@ -19,6 +19,8 @@ Status = dict[str, Any]
 UNDECIDED = {"SUBMITTED", "PROFILING"}
 ENDED = {"SUCCEEDED", "FAILED", "CANCELLED", "REJECTED", "PREEMPTED"}
 NUM_TRACEBACK_LINES = 30
+MAX_CAUSE = 400
+"""Longest cause in a last line, in characters: rank, node and log must not be cut off."""
 
 
 class CancelledError(EflibError):
@@ -31,6 +33,11 @@ class CancelledError(EflibError):
 def title(status: Status) -> str:
     """Return what a person calls the job."""
     return printable(str(status.get("name") or status.get("job") or "job"))
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text of at most ``most`` characters, with dots where something was left out."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def is_decided(status: Status) -> bool:
@@ -192,9 +199,20 @@ def _failure(status: Status) -> WorkerFailedError:
     where = f" ({', '.join(places)})" if places else ""
     first_line = str(message).strip().splitlines()[0] if str(message).strip() else "no message"
     return WorkerFailedError(
-        f"job {title(status)!r} failed: {first_line}{where}",
+        f"job {title(status)!r} failed: {cut(first_line, MAX_CAUSE)}{where}",
         detail="\n".join(lines[-NUM_TRACEBACK_LINES:]),
+        hint=_failure_hint(status, first_line),
     )
+
+
+def _failure_hint(status: Status, cause: str) -> str:
+    rank = (status.get("error") or {}).get("rank")
+    if rank is None:
+        return f"see what happened with: efctl describe {status.get('job')}"
+    look = f"see all that it wrote with: efctl logs {status.get('job')} --rank {rank}"
+    if "SIGKILL" in cause:
+        return f"the system kills a process when memory runs out (see: dmesg); {look}"
+    return look
 
 
 def _step(status: Status) -> str:

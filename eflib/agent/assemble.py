@@ -80,7 +80,10 @@ def serve(ground: Ground, *, slots: int | None, managed: bool, grace: float, lin
         ledger=ground.ledger,
         node=node,
     )
-    _log.info("node %s: %d %s slots, pid %d", node.name, found.slots, found.device, os.getpid())
+    _log.info(
+        "serving node %s with %d %s slots over the store %s (pid %d)",
+        *(node.name, found.slots, found.device, node.store_url, os.getpid()),
+    )
     Agent(parts, record, managed=managed, linger=linger).run()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eflib.errors import UsageError
 from eflib.launcher import services, tables, wording
+from eflib.launcher.commands.reading import job_to_change
 from eflib.launcher.documents import open_cluster
 from eflib.launcher.waiting import JobWatch
 
@@ -20,13 +20,8 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
         json: Print its last status as one JSON object.
     """
     cluster = open_cluster(store)
-    status = cluster.find(job)
+    status = job_to_change(cluster, job)
     job_id = str(status["job"])
-    if wording.has_ended(status):
-        raise UsageError(
-            f"job {wording.title(status)!r} has ended already ({status['state']})",
-            hint="see those that run with: efctl status",
-        )
     services.client(cluster).request("cancel", job=job_id)
 
     last = JobWatch(cluster, job_id).until(

@@ -37,6 +37,14 @@ def command(
             f"job {wording.title(status)!r} has no logs yet ({wording.progress(status)})",
             hint=f"wait for them with: efctl logs -f {job}",
         )
+    known = ranks(status.get("log_dir") or "")
+    if only is not None and only not in known and not follow:
+        raise UsageError(
+            f"job {wording.title(status)!r} has no log of rank {only}",
+            hint=f"there are logs of ranks {', '.join(map(str, known))}"
+            if known
+            else "no rank has written a log on this machine",
+        )
     _print_until_ended(cluster, status, only, follow=follow)
 
 

@@ -6,10 +6,13 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from eflib.errors import UsageError
+from eflib.launcher import wording
 from eflib.launcher.documents import Cluster, open_cluster
 
 if TYPE_CHECKING:
-    from eflib.launcher.documents import Document
+    from eflib.errors import UsageError
+from eflib.launcher.documents import Document
 
 ABSENT = "note: no coordinator runs; this is what the last one wrote (start one: efctl coordinator)"
 
@@ -24,6 +27,21 @@ def cluster_to_read(store: str | None) -> Cluster:
     if cluster.coordinator() is None:
         sys.stderr.write(ABSENT + "\n")
     return cluster
+
+
+def job_to_change(cluster: Cluster, name: str) -> Document:
+    """Return the status of a job that has not ended, by name or id.
+
+    Raises:
+        UsageError: There is no such job, or it has ended.
+    """
+    status = cluster.find(name)
+    if wording.has_ended(status):
+        raise UsageError(
+            f"job {wording.title(status)!r} has ended already ({status['state']})",
+            hint="see those that have not with: efctl status",
+        )
+    return status
 
 
 def public(document: Document) -> Document:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from eflib.errors import EflibError
 from eflib.launcher import services, tables, values, wording
+from eflib.launcher.commands.reading import job_to_change
 from eflib.launcher.documents import Document, open_cluster
 from eflib.launcher.waiting import JobWatch
 from eflib.units import parse_duration
@@ -34,10 +36,14 @@ def command(
     wanted = None if size == "auto" else values.number(size, "SIZE", least=0)
     bound = parse_duration(timeout)
     cluster = open_cluster(store)
-    status = cluster.find(job)
+    status = job_to_change(cluster, job)
     job_id = str(status["job"])
     asker = services.client(cluster)
-    reply = asker.request("rescale", job=job_id, num_gpus=wanted)
+    try:
+        reply = asker.request("rescale", job=job_id, num_gpus=wanted)
+    except EflibError as refused:
+        refused.hint = refused.hint or f"see what there is with: efctl nodes, efctl status {job}"
+        raise
     if wait and wanted is not None:
         _wait(JobWatch(cluster, job_id), wording.title(status), wanted, bound)
     if json:

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from eflib.coordinator.client import RefusedError
 from eflib.launcher import interface
 from eflib.launcher.commands import COMMANDS
 from eflib.launcher.commands.reading import ABSENT, PROMISED
@@ -125,6 +126,12 @@ def test_logs_of_all_ranks_and_of_one(run, jobs):
     assert run("efctl logs digits --rank 1").out == "[digits 1]: b\n"
 
 
+def test_logs_of_a_rank_that_never_was_are_refused(run, jobs):
+    ran = run("efctl logs digits --rank 7")
+    assert (ran.status, ran.last_line) == (2, "error[usage]: job 'digits' has no log of rank 7")
+    assert "hint: there are logs of ranks 0, 1\n" in ran.err
+
+
 def test_logs_can_be_followed_to_the_end(run, jobs, a_status, monkeypatch):
     def end(watch, seconds):
         status = {**a_status(), "state": "SUCCEEDED"}
@@ -176,6 +183,25 @@ def test_rescale_orders_a_size(run, jobs, words, num_gpus, out):
     ran = run(f"efctl rescale {words}")
     assert (ran.status, ran.out) == (0, out)
     assert jobs.asked == [("rescale", {"job": "digits-1", "num_gpus": num_gpus})]
+
+
+def test_a_rescale_that_is_refused_says_so_at_once_with_a_hint(run, jobs):
+    jobs.replies["rescale"] = RefusedError("the cluster has 3 GPUs, not 9")
+    ran = run("efctl rescale digits 9 --wait")
+    assert (ran.status, ran.last_line) == (1, "error[refused]: the cluster has 3 GPUs, not 9")
+    assert "hint: see what there is with: efctl nodes, efctl status digits\n" in ran.err
+
+
+def test_a_rescale_of_a_job_that_has_ended_is_refused(run, jobs):
+    ran = run("efctl rescale gpt 2")
+    assert ran.status == 2
+    assert ran.last_line == "error[usage]: job 'gpt' has ended already (FAILED)"
+    assert jobs.asked == []
+
+
+def test_a_long_reason_does_not_widen_the_table(run, coordinator, a_status):
+    coordinator.write(a_status(state="PENDING", reason="x" * 1000))
+    assert max(map(len, run("efctl list").out.splitlines())) < 300
 
 
 def test_rescale_prints_the_answer_as_json(run, jobs):

@@ -135,7 +135,22 @@ def test_a_failure_s_last_line_is_the_first_failing_rank_s_exception(a_status):
         "(rank 2, node node0, log /logs/3/2.log)"
     )
     assert lines[0] == "  line 10"
-    assert lines[-2] == "  line 39"
+    assert lines[-3] == "  line 39"
+    assert lines[-2] == "hint: see all that it wrote with: efctl logs digits-1 --rank 2"
+
+
+def test_rank_node_and_log_stay_in_the_last_line_of_a_long_cause(a_status):
+    error = {"node": "n0", "rank": 1, "message": "ValueError: " + "x" * 10**6, "log": "/logs/1.log"}
+    (*_, last) = (
+        wording.outcome(a_status(state="FAILED", error=error), now=NOW).render().split("\n")
+    )
+    assert last.endswith("xxx... (rank 1, node n0, log /logs/1.log)")
+
+
+def test_a_worker_that_was_killed_may_have_had_too_little_memory(a_status):
+    error = {"node": "n0", "rank": 1, "message": "killed by SIGKILL", "log": "/l"}
+    hint = wording.outcome(a_status(state="FAILED", error=error), now=NOW).hint
+    assert hint.startswith("the system kills a process when memory runs out (see: dmesg); ")
 
 
 @pytest.mark.parametrize(
