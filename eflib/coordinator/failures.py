@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 SAME_ERROR_LIMIT = 3
 """A job ends when the same error has been raised in so many of its generations."""
-DEATH_LIMIT = 100
-"""A job ends when so many of its workers have failed or died and it has not come further since."""
+SAME_PLACE_LIMIT = 5
+"""The same of errors with other words that were raised at the same place of the script."""
+NO_STEP_LIMIT = 20
+"""A job ends when workers have failed or died in so many of its generations without a new step."""
 NO_TRAINER = (
     "the script ended without training: it never reached ElasticTrainer.fit() or its loop form"
 )
@@ -82,20 +84,59 @@ def _ends_job(job: Job, failure: Failure) -> bool:
     failures = job.run.failures
     if job.run.finished_step is not None:
         return True
-    died = failure.signal is not None or failure.exitcode is None
+    died = _died(failure)
     if job.speed.profiling is not None:
         return not died or len(failures) >= SAME_ERROR_LIMIT
-    if sum(one.step == job.run.furthest_step for one in failures) >= DEATH_LIMIT:
+    # All ranks of a generation may fail alike: that is one time.
+    if _is_stuck(job):
         return True
     if died and failure.hang != "step":
         return False  # killed, or lost with its agent: nothing that the script did
-    # All ranks of a generation may raise the same: that is one time.
-    times = {one.generation for one in failures if one.message == failure.message}
-    return job.members.settled.number == 0 or len(times) >= SAME_ERROR_LIMIT
+    same = {one.generation for one in failures if one.message == failure.message}
+    alike = {one.generation for one in failures if _place(one) and _place(one) == _place(failure)}
+    return (
+        job.members.settled.number == 0
+        or len(same) >= SAME_ERROR_LIMIT
+        or len(alike) >= SAME_PLACE_LIMIT
+    )
+
+
+def _died(failure: Failure) -> bool:
+    """Tell whether a worker was ended from outside: it raised nothing.
+
+    Python ends itself with SIGINT after a KeyboardInterrupt: a traceback tells that it raised.
+    """
+    is_ended = failure.signal is not None or failure.exitcode is None
+    return is_ended and not failure.traceback
+
+
+def _place(failure: Failure) -> str:
+    """Return where an error was raised: its traceback without the error's own words."""
+    frames = (failure.traceback or "").rstrip().splitlines()
+    ends = [number for number, line in enumerate(frames) if line.startswith(" ")]
+    return "\n".join(frames[: ends[-1] + 1]) if ends else ""
+
+
+def _without_a_step(job: Job) -> list[Failure]:
+    """Return the failures since the last step that was new."""
+    return [one for one in job.run.failures if one.step == job.run.furthest_step]
+
+
+def _is_stuck(job: Job) -> bool:
+    return len({one.generation for one in _without_a_step(job)}) >= NO_STEP_LIMIT
 
 
 def _fail(job: Job, failure: Failure) -> EndJob:
-    first = next(one for one in job.run.failures if one.message == failure.message)
+    """End a job with its first cause: what was raised comes before deaths."""
+    place = _place(failure)
+    alike = [
+        one
+        for one in job.run.failures
+        if one.message == failure.message or (place and _place(one) == place)
+    ]
+    if _is_stuck(job):
+        alike = _without_a_step(job)
+    first = next((one for one in alike if not _died(one)), alike[0])
     job.run.error = first
     reason = f"rank {first.rank} on {first.node}: {first.message}"
     return EndJob(job, State.FAILED, shortened(reason))

@@ -4,7 +4,12 @@ import pytest
 
 from eflib.coordinator import timeouts
 from eflib.coordinator.effects import RecordExit
-from eflib.coordinator.failures import DEATH_LIMIT, LEFT_EARLY, NO_TRAINER
+from eflib.coordinator.failures import (
+    LEFT_EARLY,
+    NO_STEP_LIMIT,
+    NO_TRAINER,
+    SAME_PLACE_LIMIT,
+)
 from eflib.coordinator.job import State
 from tests.unit.coordinator.world import CURVE, World
 
@@ -151,10 +156,10 @@ def test_a_step_that_hangs_three_times_ends_the_job_and_a_frozen_worker_does_not
 
 
 @pytest.mark.parametrize("comes_further", [True, False])
-def test_so_many_deaths_end_a_job_only_if_it_comes_no_further(world, comes_further):
+def test_generations_that_bring_no_step_end_a_job_only_if_it_comes_no_further(world, comes_further):
     job = world.submit()
     world.settle()
-    for number in range(DEATH_LIMIT):
+    for number in range(NO_STEP_LIMIT):
         assert job.state is State.RUNNING
         world.kill(world.workers_of(job)[-1])
         world.settle()
@@ -162,6 +167,46 @@ def test_so_many_deaths_end_a_job_only_if_it_comes_no_further(world, comes_furth
             progress = {"global_step": 10 + number}
             world.tell("progress", job=job.job, progress=progress)
     assert job.state is (State.RUNNING if comes_further else State.FAILED)
+
+
+def test_a_job_that_came_no_further_fails_with_what_was_raised_first(world):
+    job = world.submit()
+    world.settle()
+    for number in range(NO_STEP_LIMIT):
+        assert job.state is State.RUNNING
+        if number == 7:
+            world.exit(world.workers_of(job)[-1], exitcode=1, error={"message": "KeyError: 7"})
+        else:
+            world.kill(world.workers_of(job)[-1])
+        world.settle()
+    assert (job.state, job.reason) == (State.FAILED, "rank 3 on n0: KeyError: 7")
+
+
+def raised(words):
+    return {"message": words, "traceback": f'Traceback:\n  File "s.py", line 3\n    f()\n{words}\n'}
+
+
+def test_a_keyboard_interrupt_is_an_error_of_the_script_though_a_signal_ends_the_process(world):
+    job = world.submit()
+    world.settle()
+    for _ in range(3):
+        assert job.state is State.RUNNING
+        worker = world.workers_of(job)[-1]
+        world.exit(worker, number="SIGINT", error=raised("KeyboardInterrupt"))
+        world.settle()
+    assert (job.state, job.reason) == (State.FAILED, "rank 3 on n0: KeyboardInterrupt")
+
+
+def test_an_error_at_the_same_place_is_the_same_whatever_it_says(world):
+    job = world.submit()
+    world.settle()
+    for number in range(SAME_PLACE_LIMIT):
+        assert job.state is State.RUNNING
+        worker = world.workers_of(job)[-1]
+        world.exit(worker, exitcode=1, error=raised(f"ValueError: loss is {number}"))
+        world.settle()
+        world.tell("progress", job=job.job, progress={"global_step": 10 + number})
+    assert (job.state, job.reason) == (State.FAILED, "rank 3 on n0: ValueError: loss is 0")
 
 
 def test_a_worker_that_dies_after_the_last_step_matters_only_if_it_is_rank_0(world):
