@@ -13,7 +13,7 @@ import torch
 
 from eflib.agent.pool import PoolDiedError
 from eflib.agent.timeouts import PROBE_SECONDS
-from eflib.errors import EflibError, UsageError
+from eflib.errors import EflibError
 
 if TYPE_CHECKING:
     from eflib.agent.pool import WarmPool
@@ -46,11 +46,8 @@ def find(slots: int | None, pool: WarmPool) -> Devices:
         pool: Where GPUs are asked: a process that has asked is of no use for forking.
 
     Raises:
-        UsageError: ``slots`` is below 1.
         EflibError: The GPUs do not answer.
     """
-    if slots is not None and slots < 1:
-        raise UsageError(f"a node needs at least one slot, not {slots}")
     if slots is None and torch.version.cuda is not None:
         names = _gpu_names(pool)
         if names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import uuid
 from pathlib import Path
@@ -16,10 +17,12 @@ from eflib.agent.order import Node
 from eflib.agent.pool import WarmPool
 from eflib.agent.timeouts import GRACE_SECONDS, LINGER_SECONDS, SWEEP_SECONDS
 from eflib.errors import UsageError
+from eflib.messages.fields import MAX_SLOTS
 from eflib.store import SignedStore, load_key, open_store, quiet
 from eflib.store.aside import Aside
 
 _LOOPBACK = "127.0.0.1"
+_NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 def run_agent(  # noqa: PLR0913 - the agent's whole configuration, all by name
@@ -46,8 +49,9 @@ def run_agent(  # noqa: PLR0913 - the agent's whole configuration, all by name
         slots: So many CPU slots; None for the GPUs that there are, or else a slot per CPU.
         home: The folder of eflib's state.
         managed: End with the coordinator.
-        host: Where other nodes reach this one; by default 127.0.0.1 with a store in a folder, and
-            with a TCP store the address from which this node reaches it.
+        host: Where other nodes reach this one, and where the store of process groups is served; by
+            default 127.0.0.1 with a store in a folder, and with a TCP store the address from which
+            this node reaches it.
         grace: How long a worker may take to leave, in seconds.
         linger: How long to wait without workers for a silent coordinator, in seconds.
 
@@ -55,8 +59,7 @@ def run_agent(  # noqa: PLR0913 - the agent's whole configuration, all by name
         UsageError: A bad value, or the node has an agent already.
         StoreError: The store, the key or the state folder cannot be used.
     """
-    if slots is not None and slots < 1:
-        raise UsageError(f"a node needs at least one slot, not {slots}")
+    check_node(node, slots)
     home = places.make_home(Path(home).expanduser().absolute())
     aside = Aside(places.aside_folder(home))
     store = SignedStore(open_store(store_url), load_key(key_file), aside=aside)
@@ -92,6 +95,27 @@ def run_agent(  # noqa: PLR0913 - the agent's whole configuration, all by name
         guardian.wait(SWEEP_SECONDS)
         ledger.close()
         store.close()
+
+
+def check_node(name: str, slots: int | None) -> None:
+    """Refuse a node that cannot be: its name becomes a part of keys and of paths.
+
+    Args:
+        name: The node's name.
+        slots: How many slots it offers; None for as many as it has.
+
+    Raises:
+        UsageError: A value is out of its bounds.
+    """
+    if not _NODE_NAME.fullmatch(name):
+        raise UsageError(
+            f"a node cannot be called {name[:80]!r}",
+            hint="give --node up to 200 letters, digits, '.', '_' and '-', a letter or digit first",
+        )
+    if slots is not None and not 1 <= slots <= MAX_SLOTS:
+        raise UsageError(
+            f"a node has 1 to {MAX_SLOTS} slots, not {slots}", hint="a slot is a GPU or a CPU core"
+        )
 
 
 def default_host(store_url: str) -> str:

@@ -42,6 +42,7 @@ from eflib.agent.meeting import Generation, Meeting
 from eflib.agent.process import default_host
 from eflib.errors import EflibError, StoreError, UsageError
 from eflib.store import SignedStore, load_key, load_or_create_key, open_store
+from eflib.store.patient import PatientStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -306,7 +307,7 @@ def _explained() -> Iterator[None]:
 
 
 def _open(params: RendezvousParameters) -> SignedStore:
-    store = open_store(params.endpoint)
+    store = PatientStore(open_store(params.endpoint))
     given = params.get("key_file") or os.environ.get("EFLIB_KEY_FILE")
     if given:
         return SignedStore(store, load_key(given))

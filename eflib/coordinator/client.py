@@ -11,6 +11,7 @@ from eflib.home import key_file
 from eflib.messages.inbox import Release, new_request
 from eflib.messages.replies import Reply
 from eflib.store import keys, open_store
+from eflib.store.patient import PatientStore
 from eflib.store.secret import load_or_create_key
 from eflib.store.signed import SignedStore
 
@@ -36,7 +37,8 @@ class Client:
     """
 
     def __init__(self, home: Path, store_url: str) -> None:
-        self.store = SignedStore(open_store(store_url), load_or_create_key(key_file(home)))
+        store = PatientStore(open_store(store_url))
+        self.store = SignedStore(store, load_or_create_key(key_file(home)))
         self._url = store_url
 
     def request(self, message: RequestMessage, *, timeout: float = timeouts.REPLY) -> Reply:

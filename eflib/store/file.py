@@ -47,6 +47,7 @@ class FolderStore(Store):
         self._temporary = f"{self._root}/.temporary"
         self._locks = f"{self._root}/.locks"
         self._paths: dict[str, str] = {}
+        self._handle: int | None = None  # of the folder, so that its loss is noticed
 
     @property
     def url(self) -> str:
@@ -65,6 +66,8 @@ class FolderStore(Store):
         """
         with self._explained("use"):
             self._make_root()
+            if self._handle is None:
+                self._handle = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             probe = atomic.write_temporary(self._temporary, b"probe")
             Path(probe).read_bytes()
             Path(probe).unlink()
@@ -77,6 +80,7 @@ class FolderStore(Store):
         try:
             return _read(path)
         except FileNotFoundError:
+            self._see_that_it_is_there()
             return None
         except OSError as cause:
             raise self._failure("read", cause) from cause
@@ -111,6 +115,7 @@ class FolderStore(Store):
             try:
                 os.unlink(path)  # noqa: PTH108 - a plain string
             except (FileNotFoundError, NotADirectoryError):
+                self._see_that_it_is_there()
                 return False
             return True
 
@@ -124,10 +129,15 @@ class FolderStore(Store):
                 hidden = key.startswith(STREAMS) and not prefix.startswith(STREAMS)
                 if key.startswith(prefix) and not hidden:
                     keys.append(key)
+        if not keys:
+            self._see_that_it_is_there()
         return sorted(keys)
 
     def close(self) -> None:
-        """Do nothing: no file stays open between two calls."""
+        """Let go of the folder."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
     def _path(self, key: str) -> str:
         path = self._paths.get(key)
@@ -159,6 +169,7 @@ class FolderStore(Store):
             return atomic.create(temporary, path, lock)
 
     def _write(self, value: bytes) -> str:
+        self._see_that_it_is_there()
         try:
             return atomic.write_temporary(self._temporary, value)
         except FileNotFoundError:
@@ -167,12 +178,34 @@ class FolderStore(Store):
 
     def _make_folders(self, path: str) -> None:
         """Make the folders of a key, for their owner alone: names of keys are nobody's either."""
+        self._see_that_it_is_there()
         folder = self._root
         for name in path[len(folder) + 1 :].split("/")[:-1]:
             folder = f"{folder}/{name}"
             Path(folder).mkdir(mode=0o700, exist_ok=True)
 
+    def _see_that_it_is_there(self) -> None:
+        """See that the folder that was opened stands where it stood.
+
+        Raises:
+            StoreError: It was deleted, moved or unmounted, or another stands in its place.
+        """
+        if self._handle is None:
+            return
+        try:
+            held, standing = os.fstat(self._handle), os.stat(self._root)  # noqa: PTH116 - polled
+            if held.st_nlink and (held.st_dev, held.st_ino) == (standing.st_dev, standing.st_ino):
+                return
+            what = "was deleted or moved while it was in use, and another one made"
+        except OSError as cause:
+            what = f"has gone while it was in use ({(cause.strerror or str(cause)).lower()})"
+        raise StoreError(
+            f"the store's folder {self._root} {what}",
+            hint="put it back, or end coordinator and agents and start them anew",
+        )
+
     def _make_root(self) -> None:
+        self._see_that_it_is_there()
         for folder in (self._root, self._temporary, self._locks):
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 

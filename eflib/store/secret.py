@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from eflib.errors import StoreError
 from eflib.store import atomic
 
 NUM_BYTES = 32
+LONGEST_FILE = 4096
+"""Bytes of a file that may be a key."""
 
 
 def load_or_create_key(path: str | Path) -> bytes:
@@ -35,7 +38,10 @@ def load_key(path: str | Path) -> bytes:
     """
     file = Path(path)
     try:
-        mode = file.stat().st_mode & 0o777
+        about = file.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LONGEST_FILE:
+            raise _not_a_key(file)  # a pipe or a device might be read for ever
+        mode = about.st_mode & 0o777
         text = file.read_text(encoding="ascii").strip()
     except FileNotFoundError as cause:
         raise StoreError(

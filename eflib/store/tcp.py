@@ -257,9 +257,11 @@ class TcpStore(Store):
             )
         except (RuntimeError, TimeoutError) as cause:
             raise StoreError(
-                f"what listens at {_address(self._host, self._port)} is not a store",
+                f"what listens at {_address(self._host, self._port)} did not answer as a store in "
+                f"{handshake_seconds:g} s",
                 detail=_first_line(cause),
-                hint="give the address that the coordinator printed",
+                hint="give the address that the store's server printed at its start; if it is "
+                "this one, the server hangs",
             ) from cause
         self._calls = calls
 

@@ -10,13 +10,21 @@ from eflib.launcher import values
 from eflib.store import load_or_create_key
 
 
-def command(*, slots: str | None = None, node: str | None = None, store: str | None = None) -> None:
+def command(
+    *,
+    slots: str | None = None,
+    node: str | None = None,
+    store: str | None = None,
+    host: str | None = None,
+) -> None:
     """Run this machine's agent in the foreground until a signal; its workers end with it.
 
     Args:
         slots: Offer so many CPU slots; by default the GPUs, or where there is none a slot per CPU.
         node: What this machine is called; by default its host name.
         store: Where the cluster is: a folder or tcp://host:port.
+        host: Address by which other nodes reach this one, where process groups meet; by default
+            the one from which this machine reaches the store.
     """
     count = values.number(slots, "--slots", most=values.MAX_SLOTS)
     name = values.node_name(node or socket.gethostname())
@@ -28,4 +36,5 @@ def command(*, slots: str | None = None, node: str | None = None, store: str | N
         node=name,
         slots=count,
         home=home,
+        host=host,
     )

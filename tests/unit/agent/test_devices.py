@@ -9,7 +9,6 @@ from torch.distributed import TCPStore
 from eflib.agent import devices
 from eflib.agent.assemble import serve_groups
 from eflib.agent.process import default_host
-from eflib.errors import UsageError
 
 
 def test_slots_that_were_asked_for_are_cpu_slots():
@@ -22,11 +21,6 @@ def test_slots_that_were_asked_for_are_cpu_slots():
 @pytest.mark.skipif(devices.torch.version.cuda is not None, reason="this torch may have GPUs")
 def test_without_gpus_there_is_a_slot_per_usable_cpu():
     assert devices.find(None, pool=None).slots == len(os.sched_getaffinity(0))
-
-
-def test_no_slots_are_refused():
-    with pytest.raises(UsageError, match="at least one slot, not 0"):
-        devices.find(0, pool=None)
 
 
 @pytest.mark.parametrize(

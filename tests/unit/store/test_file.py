@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -122,9 +123,40 @@ def test_what_a_killed_writer_left_long_ago_is_swept(store):
     assert temporary_files(store) == [Path(new)]
 
 
-def test_a_folder_that_vanishes_is_made_again(store):
+CALLS = {
+    "get": lambda store: store.get("k"),
+    "get another": lambda store: store.get("other"),
+    "set": lambda store: store.set("k", b"2"),
+    "set another": lambda store: store.set("jobs/other", b"2"),
+    "claim": lambda store: store.compare_and_set("new", None, b"2"),
+    "exchange": lambda store: store.compare_and_set("k", b"1", b"2"),
+    "append": lambda store: store.append("s", b"2"),
+    "read": lambda store: store.read("s", 0),
+    "list": lambda store: store.list(),
+    "delete": lambda store: store.delete("k"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("how", ["moved", "deleted", "made anew"])
+def test_a_folder_that_vanishes_is_said_and_not_made_again(store, call, how):
+    store.check()
     store.set("k", b"1")
-    Path(store.url).rename(f"{store.url}-gone")
+    if how == "moved":
+        Path(store.url).rename(f"{store.url}-gone")
+    else:
+        shutil.rmtree(store.url)
+    if how == "made anew":
+        FolderStore(store.url).check()
+    with pytest.raises(StoreError, match=r"the store's folder .* while it was in use"):
+        call(store)
+    if how == "moved":
+        Path(f"{store.url}-gone").rename(store.url)
+        assert store.get("k") == b"1"
+    store.close()
+
+
+def test_a_folder_that_was_never_there_is_made(store):
     assert store.get("k") is None
     store.set("k", b"2")
     assert store.get("k") == b"2"

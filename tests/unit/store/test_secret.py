@@ -1,4 +1,6 @@
+import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +68,10 @@ def test_a_key_that_cannot_be_made_or_read_is_named(tmp_path):
     with pytest.raises(StoreError) as caught:
         load_or_create_key(tmp_path / "file" / "key")
     assert caught.value.problem.startswith(f"cannot create the cluster key {tmp_path}/file/key (")
-    (tmp_path / "key").mkdir(mode=0o700)
-    with pytest.raises(StoreError) as caught:
-        load_key(tmp_path / "key")
-    assert caught.value.problem == f"cannot read the cluster key {tmp_path}/key (is a directory)"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_no_key_and_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "key")
+    with pytest.raises(StoreError, match="is not a cluster key"):
+        load_or_create_key(tmp_path / "key")

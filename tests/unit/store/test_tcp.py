@@ -128,7 +128,8 @@ def test_something_else_that_listens_is_not_a_store():
         port = other.getsockname()[1]
         with pytest.raises(StoreError) as caught:
             TcpStore("127.0.0.1", port, connect_seconds=0.2).check()
-    assert caught.value.problem == f"what listens at 127.0.0.1:{port} is not a store"
+    problem = f"what listens at 127.0.0.1:{port} did not answer as a store in 0.6 s"
+    assert caught.value.problem == problem
 
 
 def test_an_unknown_host_name_is_told(monkeypatch):
