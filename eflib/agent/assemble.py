@@ -16,7 +16,7 @@ from eflib.agent.timeouts import KILL_AGAIN_SECONDS
 from eflib.agent.workers import Workers
 from eflib.errors import StoreError
 from eflib.messages.records import NodeRecord
-from eflib.store.tcp import listen
+from eflib.store.serving import listen
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]

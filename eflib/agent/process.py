@@ -20,8 +20,8 @@ from eflib.errors import UsageError
 from eflib.messages.fields import MAX_SLOTS
 from eflib.store import SignedStore, load_key, open_store, quiet
 from eflib.store.aside import Aside
+from eflib.store.base import LOOPBACK
 
-_LOOPBACK = "127.0.0.1"
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -131,7 +131,7 @@ def default_host(store_url: str) -> str:
     """
     parts = urlsplit(store_url)
     if parts.scheme != "tcp" or not parts.hostname:
-        return _LOOPBACK
+        return LOOPBACK
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             parts.hostname, parts.port, type=socket.SOCK_DGRAM

@@ -22,6 +22,8 @@ Reported = set[str]
 T = TypeVar("T")
 
 STREAMS = streams.PREFIX
+LOOPBACK = "127.0.0.1"
+"""The address at which a machine reaches itself, and nobody else does."""
 LONGEST_VALUE = 4 * 2**20
 """Bytes of a value. A TCP store's server breaks the connection of who sends twice as much."""
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from eflib.errors import EflibError
 from eflib.store import atomic, quiet
-
-LOOPBACK = "127.0.0.1"
+from eflib.store.base import LOOPBACK
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     quiet.import_torch()
-    from eflib.store.tcp import serve  # noqa: PLC0415 - torch, quietly
+    from eflib.store.serving import serve  # noqa: PLC0415 - torch, quietly
 
     try:
         server = serve(options.port, options.host)

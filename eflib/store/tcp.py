@@ -8,9 +8,6 @@ supported), and a bound on every call.
 
 from __future__ import annotations
 
-import errno
-import json
-import logging
 import os
 import socket
 import time
@@ -22,21 +19,17 @@ from torch.distributed import TCPStore as TorchStore  # type: ignore[attr-define
 from eflib.errors import StoreError
 from eflib.store.base import STREAMS, Keys, Store, check_key, check_value
 from eflib.store.bounded import BoundedCalls
+from eflib.store.index import NONCE_BYTES, KeyIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 5.0
 """How long a server may take to appear: it may be starting beside us."""
 CALL_SECONDS = 10.0
 """How long a server may take to answer one call; an idle one answers in under a millisecond."""
 
-_log = logging.getLogger(__name__)
-
-_NONCE_BYTES = 8
 _ABSENT = "-"  # shorter than any stored value, which starts with a nonce
-_FOLDERS = "folders/"  # below it, the names in each folder: the index that ``list`` reads
 _VALUES = "values/"
 
 
@@ -67,11 +60,12 @@ class TcpStore(Store):
         self._call_seconds = call_seconds
         self._calls: BoundedCalls | None = None
         self._client: TorchStore | None = None
+        self._index = KeyIndex(self._raw, self._compare_set, self._all_keys)
 
     @property
     def url(self) -> str:
         """The server's address, as ``tcp://host:port``."""
-        return f"tcp://{_address(self._host, self._port)}"
+        return f"tcp://{address(self._host, self._port)}"
 
     def check(self) -> None:
         """Connect, so that a wrong address is told at once.
@@ -84,7 +78,7 @@ class TcpStore(Store):
     def get(self, key: str) -> bytes | None:
         """Return the value of a key, or None; one message there and back."""
         raw = self._raw(_VALUES + key)
-        return None if raw is None else raw[_NONCE_BYTES:]
+        return None if raw is None else raw[NONCE_BYTES:]
 
     def set(self, key: str, value: bytes) -> None:
         """Write the value of a key, and its name where it is new."""
@@ -101,7 +95,7 @@ class TcpStore(Store):
         check_key(key)
         check_value(key, value)
         raw = self._raw(_VALUES + key)
-        while expected == (None if raw is None else raw[_NONCE_BYTES:]):
+        while expected == (None if raw is None else raw[NONCE_BYTES:]):
             won, raw = self._exchange(key, raw, value)
             if won:
                 return True
@@ -111,15 +105,14 @@ class TcpStore(Store):
         """Remove a key and its name; True if it was there."""
         removed = bool(self._call(lambda client: client.delete_key(_VALUES + key)))
         if removed and not key.startswith(STREAMS):
-            self._unlist(key)
+            self._index.remove(key)
             if self._raw(_VALUES + key) is not None:
-                self._list_in_folders(key)  # written again meanwhile
+                self._index.add(key)  # written again meanwhile
         return removed
 
     def list(self, prefix: str = "") -> Keys:
         """Return the keys that start with ``prefix``, sorted; streams are not listed."""
-        found: Keys = []
-        self._walk(prefix.rpartition("/")[0], prefix, found)
+        found = self._index.find(prefix)
         return sorted(key for key in found if self._raw(_VALUES + key) is not None)
 
     def close(self) -> None:
@@ -131,15 +124,15 @@ class TcpStore(Store):
 
     def _exchange(self, key: str, raw: bytes | None, value: bytes) -> tuple[bool, bytes | None]:
         """Write ``value`` in the place of ``raw``; return whether we did, and what stands there."""
-        new = os.urandom(_NONCE_BYTES) + value
+        new = os.urandom(NONCE_BYTES) + value
         listed = raw is None and not key.startswith(STREAMS)
         if listed:
-            self._list_in_folders(key)  # before: a key must not exist unlisted if we die here
+            self._index.add(key)  # before: a key must not exist unlisted if we die here
         held = self._compare_set(_VALUES + key, b"" if raw is None else raw, new)
         won = held == new
         stands: bytes | None = held
         if listed and won:
-            self._list_in_folders(key)  # after: a delete may have taken the name away meanwhile
+            self._index.add(key)  # after: a delete may have taken the name away meanwhile
         if not won and raw is not None and held == raw:
             stands = self._raw(_VALUES + key)  # the server answers so when the key is absent
         return won, stands
@@ -157,69 +150,16 @@ class TcpStore(Store):
         answer: bytes = self._call(call)
         return answer
 
-    def _list_in_folders(self, key: str) -> None:
-        *folders, name = key.split("/")
-        if name in self._names("/".join(folders)):
-            return
-        for depth, folder in enumerate(folders):  # from the top: who is listed, can be reached
-            self._change_folder("/".join(folders[:depth]), f"{folder}/", present=True)
-        self._change_folder("/".join(folders), name, present=True)
+    def _all_keys(self) -> Keys:
+        """Return the values' keys as the server itself lists them; an older torch cannot."""
 
-    def _unlist(self, key: str) -> None:
-        folder, _, name = key.rpartition("/")
-        self._change_folder(folder, name, present=False)
-
-    def _change_folder(self, folder: str, name: str, *, present: bool) -> None:
-        index = f"{_FOLDERS}{folder}"
-        raw = self._raw(index)
-        while True:
-            names = set(self._read_names(folder, raw))
-            if (name in names) == present:
-                return
-            names ^= {name}
-            new = os.urandom(_NONCE_BYTES) + json.dumps(sorted(names)).encode()
-            held = self._compare_set(index, raw or b"", new)
-            if held == new:
-                return
-            raw = held
-
-    def _names(self, folder: str) -> Keys:
-        return self._read_names(folder, self._raw(f"{_FOLDERS}{folder}"))
-
-    def _read_names(self, folder: str, raw: bytes | None) -> Keys:
-        """Return what a folder's index says; one that cannot be read is made anew, if it can be."""
-        names = [] if raw is None else index_names(raw[_NONCE_BYTES:])
-        if names is not None:
-            return names
-        if folder not in self.reported:
-            self.reported.add(folder)
-            _log.warning("the list of keys below %r cannot be read; making it anew", folder)
-        return self._found_names(folder)
-
-    def _found_names(self, folder: str) -> Keys:
-        """Return the names in a folder, asked of the server itself; an older torch cannot."""
-
-        def call(client: object) -> Keys:
+        def call(client: TorchStore) -> Keys:
             list_keys = getattr(client, "list_keys", list)
-            return [str(key) for key in list_keys()]
+            return [str(name) for name in list_keys()]
 
-        names = set()
-        prefix = f"{_VALUES}{folder}/" if folder else _VALUES
-        for key in self._call(call):
-            inside = str(key).removeprefix(prefix)
-            if key.startswith(prefix) and not key.startswith(_VALUES + STREAMS):
-                name, more, _ = inside.partition("/")
-                names.add(name + more)
-        return sorted(names)
-
-    def _walk(self, folder: str, prefix: str, found: Keys) -> None:
-        for name in self._names(folder):
-            path = f"{folder}/{name}" if folder else name
-            if name.endswith("/"):
-                if path.startswith(prefix) or prefix.startswith(path):
-                    self._walk(path.rstrip("/"), prefix, found)
-            elif path.startswith(prefix):
-                found.append(path)
+        names: Keys = self._call(call)
+        keys = [name.removeprefix(_VALUES) for name in names if name.startswith(_VALUES)]
+        return [key for key in keys if not key.startswith(STREAMS)]
 
     def _call(self, call: Callable[[TorchStore], Any]) -> Any:  # noqa: ANN401 - as the call has it
         if self._client is None or self._calls is None:
@@ -232,7 +172,7 @@ class TcpStore(Store):
         except (RuntimeError, TimeoutError) as cause:
             self.close()
             raise StoreError(
-                f"lost the store at {_address(self._host, self._port)} ({_first_line(cause)})",
+                f"lost the store at {address(self._host, self._port)} ({first_line(cause)})",
                 hint="see that the process that serves it still runs, and that no firewall "
                 "stands between",
             ) from cause
@@ -257,29 +197,13 @@ class TcpStore(Store):
             )
         except (RuntimeError, TimeoutError) as cause:
             raise StoreError(
-                f"what listens at {_address(self._host, self._port)} did not answer as a store in "
+                f"what listens at {address(self._host, self._port)} did not answer as a store in "
                 f"{handshake_seconds:g} s",
-                detail=_first_line(cause),
+                detail=first_line(cause),
                 hint="give the address that the store's server printed at its start; if it is "
                 "this one, the server hangs",
             ) from cause
         self._calls = calls
-
-
-def index_names(text: bytes) -> Keys | None:
-    """Return the names in a folder's index, which anybody can write; None if it is no index."""
-    try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(names, list):
-        return None
-    return names if all(isinstance(name, str) and _is_name(name) for name in names) else None
-
-
-def _is_name(name: str) -> bool:
-    part = name.removesuffix("/")
-    return bool(part) and "/" not in part and part.isprintable()
 
 
 def _knock(host: str, port: int, seconds: float) -> None:
@@ -307,105 +231,17 @@ def _unreachable(host: str, port: int, seconds: float, cause: OSError) -> StoreE
     else:
         reason = (cause.strerror or str(cause)).lower()
     return StoreError(
-        f"cannot reach {_address(host, port)} ({reason}) after {seconds:g} s",
+        f"cannot reach {address(host, port)} ({reason}) after {seconds:g} s",
         hint=f"start it there with: python -m eflib.store.server --port {port}; "
         "if it runs, look for a firewall between",
     )
 
 
-def _address(host: str, port: int) -> str:
+def address(host: str, port: int) -> str:
+    """Return a host and a port as one text."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _first_line(cause: BaseException) -> str:
+def first_line(cause: BaseException) -> str:
+    """Return what an error of torch says, without its C++ frames."""
     return (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
-
-
-class Server:
-    """The process's side that holds the values; they live as long as it does.
-
-    Args:
-        port: Where to listen; 0 takes a free port.
-        host: The address of this machine to listen at; others do not reach the server.
-
-    Raises:
-        StoreError: The port is taken, or the address is none of this machine's.
-    """
-
-    def __init__(self, port: int = 0, host: str = LOOPBACK) -> None:
-        self._held: TorchStore | None = listen(host, port)
-        self.port: int = self._held.port
-
-    def close(self) -> None:
-        """Stop serving; what was stored is gone."""
-        self._held = None
-
-
-def serve(port: int = 0, host: str = LOOPBACK) -> Server:
-    """Serve a store from this process until the returned server is closed.
-
-    Args:
-        port: Where to listen; 0 takes a free port, which is then in ``Server.port``.
-        host: The address of this machine to listen at: by default that which only this machine
-            itself reaches; ``0.0.0.0`` for all its addresses.
-
-    Raises:
-        StoreError: The port is taken, or the address is none of this machine's.
-    """
-    return Server(port, host)
-
-
-def listen(host: str, port: int = 0) -> TorchStore:
-    """Return the serving side of torch's store, bound to one address; torch itself binds to all.
-
-    Args:
-        host: Name or address of this machine; ``0.0.0.0`` or ``::`` for all its addresses.
-        port: The port; 0 takes a free one.
-
-    Raises:
-        StoreError: The port is taken, or the address is none of this machine's.
-    """
-    try:
-        listener = _bound(host, port)
-    except (OSError, OverflowError) as cause:
-        is_taken = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
-        raise StoreError(
-            f"cannot listen at {_address(host, port)} ({_reason(cause)})",
-            hint="choose another port, or 0 for a free one"
-            if is_taken
-            else "give an address of this machine, or 0.0.0.0 for all of them",
-        ) from cause
-    try:
-        return TorchStore(
-            host_name=host,
-            port=listener.getsockname()[1],
-            is_master=True,
-            timeout=timedelta(seconds=CALL_SECONDS),
-            wait_for_workers=False,
-            master_listen_fd=listener.detach(),
-        )
-    except RuntimeError as cause:
-        problem = f"cannot serve at {_address(host, port)} ({_first_line(cause)})"
-        raise StoreError(problem, hint="give 127.0.0.1 or 0.0.0.0") from cause
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    if not 0 <= port < 2**16:
-        raise OverflowError("a port is a number from 0 to 65535")
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _reason(cause: BaseException) -> str:
-    if isinstance(cause, socket.gaierror):
-        return "unknown host name"
-    if isinstance(cause, OSError):
-        return (cause.strerror or str(cause)).lower()
-    return str(cause)

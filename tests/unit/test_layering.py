@@ -52,6 +52,7 @@ BORDERS = {
     "eflib.messages": border("errors", "msgspec", basics=False),
     "eflib.store": border("messages", "filelock"),
     "eflib.store.tcp": border("messages", "torch"),
+    "eflib.store.serving": border("messages", "torch"),
     "eflib.store.server": border("messages", "torch filelock"),
     "eflib.coordinator": border("scheduling messages store profiler", "filelock psutil"),
     "eflib.agent": border("messages store pulse", "torch filelock psutil"),

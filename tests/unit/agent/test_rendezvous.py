@@ -149,7 +149,7 @@ def test_an_endpoint_that_cannot_be_used_is_explained(tmp_path):
 
 
 def test_a_tcp_store_needs_a_key(tmp_path):
-    from eflib.store.tcp import serve
+    from eflib.store.serving import serve
 
     server = serve()
     endpoint = f"tcp://127.0.0.1:{server.port}"

@@ -395,6 +395,7 @@ def test_the_agent_runs_in_the_foreground(run, monkeypatch, tmp_path):
         "node": "n7",
         "slots": 4,
         "home": home,
+        "host": None,
     }
     assert (home / "cluster.key").exists()
     ran = run("efctl agent --slots none")

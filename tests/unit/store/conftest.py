@@ -9,7 +9,7 @@ from eflib.store import open_store
 
 @pytest.fixture(scope="session")
 def tcp_store():
-    from eflib.store.tcp import serve
+    from eflib.store.serving import serve
 
     server = serve()
     store = open_store(f"tcp://127.0.0.1:{server.port}")

@@ -10,7 +10,8 @@ import pytest
 from eflib.errors import StoreError
 from eflib.store import wait_for
 from eflib.store.server import describe
-from eflib.store.tcp import TcpStore, serve
+from eflib.store.serving import serve
+from eflib.store.tcp import TcpStore
 from tests.helpers.processes import freeze
 
 
