@@ -66,7 +66,8 @@ class Publisher:
             self._carry_out(self._effects[0])
             self._effects.popleft()
         for node, workers in plane.assignments().items():
-            self._assign(node, workers)
+            record = plane.nodes.get(node)
+            self._assign(node, workers, record.agent if record is not None else "")
 
     def write_documents(
         self, plane: ControlPlane, progress: dict[str, Progress], now: float
@@ -91,14 +92,14 @@ class Publisher:
             case KeepCurve(job):
                 self._keep_curve(job)
 
-    def _assign(self, node: str, workers: tuple[WorkerAssignment, ...]) -> None:
+    def _assign(self, node: str, workers: tuple[WorkerAssignment, ...], agent: str) -> None:
         """Write a node's assignment under the next number, if it is not what stands there."""
         key = keys.node_assignment(node)
-        compared = Assignment(workers)
+        compared = Assignment(workers, agent=agent)
         if self._written.get(key) == compared:
             return
         number = self._next_number(node)
-        self._put(key, Assignment(workers, number))
+        self._put(key, replace(compared, number=number))
         self._written[key], self._numbers[node] = compared, number
 
     def _next_number(self, node: str) -> int:

@@ -7,6 +7,7 @@ from eflib.coordinator import timeouts
 from eflib.coordinator.clock import SteadyClock
 from eflib.coordinator.coordinator import Coordinator
 from eflib.messages.codec import encode
+from eflib.messages.fields import replace
 from eflib.messages.generations import Generation
 from eflib.messages.inbox import NodeLeft
 from eflib.messages.records import Assignment, Heartbeat, NodeRecord, Progress, WorkerExit
@@ -325,3 +326,16 @@ def test_records_of_other_types_in_the_wrong_place_are_no_input(running):
         running.store.put(key, record)
     running.turn(3, seconds=1.0)
     assert running.status("a-1").state == "RUNNING"
+
+
+def test_an_assignment_is_for_the_agent_that_the_node_has_now(running):
+    def agent():
+        return running.store.fetch(keys.node_assignment("n0"), Assignment).agent
+
+    before = agent()
+    record = running.store.fetch(keys.node_record("n0"), NodeRecord)
+    running.store.put(keys.node_record("n0"), replace(record, agent="later"))
+    running.post("node_joined", node="n0")
+    running.turn(2)
+
+    assert (before, agent()) == ("tag", "later")
