@@ -81,8 +81,8 @@ def serve(ground: Ground, *, slots: int | None, managed: bool, grace: float, lin
         node=node,
     )
     _log.info(
-        "serving node %s with %d %s slots over the store %s, reached at %s (pid %d)",
-        *(node.name, found.slots, found.device, node.store_url, ground.host, os.getpid()),
+        "serving %s as node %s with %d %s slots, reached at %s (pid %d)",
+        *(node.store_url, node.name, found.slots, found.device, ground.host, os.getpid()),
     )
     Agent(parts, record, managed=managed, linger=linger).run()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 
 from eflib.coordinator.process import run_coordinator
@@ -16,6 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--store", help="a folder, or tcp://host:port")
     parser.add_argument("--managed", action="store_true", help="end when there is nothing to do")
     options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="coordinator %(levelname)s: %(message)s")
     home = home_folder()
     try:
         run_coordinator(

@@ -123,6 +123,10 @@ class Coordinator:
             self._recover()
             self._started, self._idle_since = self._clock(), self._monotonic()
             self._beat()
+            _log.info(
+                "serving %s as %s (pid %d), home %s",
+                *(self._store.store.url, socket.gethostname(), os.getpid(), self._home),
+            )
             while not self._stop.is_set():
                 busy = self._turn_or_wait()
                 self._stop.wait(timeouts.LOOP if not busy else 0)

@@ -7,6 +7,7 @@ import socket
 from eflib.agent.process import run_agent
 from eflib.home import default_store_url, home_folder, key_file, make_home
 from eflib.launcher import values
+from eflib.launcher.foreground import logged_to_stderr
 from eflib.store import load_or_create_key
 
 
@@ -30,11 +31,12 @@ def command(
     name = values.node_name(node or socket.gethostname())
     home = make_home(home_folder())
     load_or_create_key(key_file(home))
-    run_agent(
-        store_url=store or default_store_url(home),
-        key_file=key_file(home),
-        node=name,
-        slots=count,
-        home=home,
-        host=host,
-    )
+    with logged_to_stderr("agent"):
+        run_agent(
+            store_url=store or default_store_url(home),
+            key_file=key_file(home),
+            node=name,
+            slots=count,
+            home=home,
+            host=host,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eflib.coordinator.process import run_coordinator
 from eflib.home import default_store_url, home_folder, make_home
+from eflib.launcher.foreground import logged_to_stderr
 
 
 def command(*, store: str | None = None) -> None:
@@ -15,4 +16,5 @@ def command(*, store: str | None = None) -> None:
         store: Where the cluster is: a folder or tcp://host:port.
     """
     home = make_home(home_folder())
-    run_coordinator(home, store_url=store or default_store_url(home), managed=False)
+    with logged_to_stderr("coordinator"):
+        run_coordinator(home, store_url=store or default_store_url(home), managed=False)

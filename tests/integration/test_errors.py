@@ -1,6 +1,7 @@
 """What goes wrong ends with one clear last line, the right status, and nothing left running."""
 
 import os
+import socket
 import time
 
 import pytest
@@ -77,3 +78,12 @@ def test_a_script_that_raises_at_a_step_fails_with_rank_node_and_log_and_leaves_
     assert status["submitted"] >= begin - 1
     assert status["error"]["log"] in error
     assert "loss_fn" in status["error"]["traceback"]
+
+
+def test_coordinator_and_agent_say_where_they_serve_and_as_whom(cluster):
+    cluster.start(slots=1)
+    store = cluster.home / "store"
+    coordinator, agent = (process.log.read_text() for process in cluster.running[:2])
+    host = socket.gethostname()
+    assert coordinator.startswith(f"coordinator: serving {store} as {host} (pid ")
+    assert agent.startswith(f"agent: serving {store} as node {host} with 1 cpu slots, reached at ")
