@@ -11,10 +11,15 @@ from eflib.errors import UsageError
 from eflib.home import default_store_url, home_folder, key_file, make_home, store_folder
 from eflib.launcher.arguments import close_match
 from eflib.launcher.wording import has_ended
+from eflib.messages.codec import facts_of
+from eflib.messages.records import Assignment, CoordinatorRecord, JobSpec, NodeRecord
+from eflib.messages.status import JobStatus
 from eflib.store import SignedStore, keys, load_or_create_key, open_store, quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from eflib.messages.fields import Message
 
 Document = dict[str, Any]
 
@@ -53,12 +58,13 @@ class Cluster:
     def jobs(self) -> list[Document]:
         """Return the status documents of all jobs, in the order of their submission."""
         listed = [key for key in self.store.list(keys.JOBS) if keys.last_part(key) == "status"]
-        found = [document for key in listed if (document := self.store.fetch(key)) is not None]
+        read = (self._read(key, JobStatus) for key in listed)
+        found = [document for document in read if document is not None]
         return sorted(found, key=lambda job: (job.get("submitted") or 0.0, str(job.get("job"))))
 
     def status(self, job_id: str) -> Document | None:
         """Return the status document of a job, by id; None while there is none."""
-        return self.store.fetch(keys.job_status(job_id))
+        return self._read(keys.job_status(job_id), JobStatus)
 
     def find(self, name: str) -> Document:
         """Return the status document of the job with this id, or the last one with this name.
@@ -81,17 +87,22 @@ class Cluster:
 
     def spec(self, job_id: str) -> Document | None:
         """Return what was submitted as a job."""
-        return self.store.fetch(keys.job_spec(job_id))
+        return self._read(keys.job_spec(job_id), JobSpec)
 
     def nodes(self) -> list[Document]:
         """Return the records of the nodes, each with the ``workers`` that it should run."""
         found = []
         for key in self.store.list(keys.NODES):
-            record = self.store.fetch(key) if keys.last_part(key) == "record" else None
+            record = self._read(key, NodeRecord) if keys.last_part(key) == "record" else None
             if record is not None:
-                assignment = self.store.fetch(keys.node_assignment(keys.owner(key))) or {}
+                assignment = self._read(keys.node_assignment(keys.owner(key)), Assignment) or {}
                 found.append({**record, "workers": assignment.get("workers", [])})
         return found
+
+    def _read(self, key: str, kind: type[Message]) -> Document | None:
+        """Return what stands at a key as facts to show; None for what is not of its type."""
+        message = self.store.fetch(key, kind)
+        return None if message is None else facts_of(message)
 
     def lost_nodes(self) -> list[str]:
         """Return the nodes of this machine whose agents have gone without a farewell.
@@ -110,7 +121,7 @@ class Cluster:
 
         On its own machine its process is looked for; from another one its record is believed.
         """
-        record = self.store.fetch(keys.COORDINATOR)
+        record = self._read(keys.COORDINATOR, CoordinatorRecord)
         if record is None or record.get("stopped"):
             return None
         if record.get("host") == socket.gethostname() and not _lives(record.get("pid")):

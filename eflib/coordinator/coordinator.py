@@ -341,7 +341,7 @@ class Coordinator:
 
     def _beat(self, *, stopped: bool = False) -> None:
         """Write one more sign of life; notice a store that has lost what it had."""
-        if self._num_beats and self._store.fetch(keys.COORDINATOR, CoordinatorRecord) is None:
+        if self._num_beats and self._store.store.get(keys.COORDINATOR) is None:
             _log.warning("the store has lost what it had: writing it anew")
             self._intake.begin()
             self._publisher.forget()

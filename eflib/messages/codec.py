@@ -105,7 +105,7 @@ def convert(value: object, kind: type[T]) -> T:
 
 def facts_of(message: Message) -> dict[str, object]:
     """Return a message as a dictionary of JSON's own types, as commands print it."""
-    facts: dict[str, object] = msgspec.to_builtins(message, str_keys=True)
+    facts: dict[str, object] = msgspec.json.decode(_ENCODER.encode(message))
     return facts
 
 

@@ -50,7 +50,7 @@ Rank = Annotated[int, Meta(ge=0, lt=MAX_WORLD)]
 Slot = Annotated[int, Meta(ge=0, lt=MAX_SLOTS)]
 Slots = Annotated[int, Meta(ge=0, le=MAX_SLOTS)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
-Pid = Annotated[int, Meta(ge=0, le=2**31)]
+Pid = Annotated[int, Meta(ge=0, lt=2**31)]
 Status = Annotated[int, Meta(ge=-(2**31), le=2**32)]
 """An exit code; negative for a signal."""
 Integer = Annotated[int, Meta(ge=-(2**53), le=2**53)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from eflib.errors import PreemptedError
 from eflib.messages.generations import PAUSE
+from eflib.messages.inbox import Announce
 from eflib.trainer.collectives import came_from_transfer
 from eflib.trainer.elastic import reporting
 from eflib.trainer.elastic.conductor import LeftError
@@ -200,15 +201,18 @@ def common_settings(parts: Parts) -> dict[str, object]:
     return {**found, "len(dataset)": parts.feed.num_samples}
 
 
-def announcement(parts: Parts) -> dict[str, object]:
+def announcement(parts: Parts) -> Announce:
     """Return what a worker says of its job when it is ready."""
-    return {
-        "max_steps": parts.max_steps,
-        "global_batch_size": parts.settings.global_batch_size,
-        "model": parts.state.signature(),
-        "model_name": type(parts.model).__name__,
-        "num_parameters": parts.state.num_parameters(),
-        "dataset_size": parts.feed.num_samples,
-        "least_share": parts.feed.split.least,
-        **reporting.machine(parts.device),
-    }
+    machine = reporting.machine(parts.device)
+    return Announce(
+        max_steps=parts.max_steps,
+        global_batch_size=parts.settings.global_batch_size,
+        model=parts.state.signature(),
+        model_name=type(parts.model).__name__,
+        num_parameters=parts.state.num_parameters(),
+        dataset_size=parts.feed.num_samples,
+        least_share=parts.feed.split.least,
+        device=machine.device,
+        cores=machine.cores,
+        threads=machine.threads,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,6 +12,8 @@ from eflib import env
 from eflib.errors import StoreError, UsageError, WorkerFailedError
 from eflib.messages.fields import replace
 from eflib.messages.generations import PAUSE, PROFILE, TRAIN, Generation
+from eflib.messages.inbox import Finished, Measured
+from eflib.messages.records import Progress
 from eflib.store import keys, open_store
 from eflib.store.secret import load_key
 from eflib.store.signed import SignedStore
@@ -51,7 +53,7 @@ class ElasticSession(Session):
         self._clock = StepClock()
         self._pending = 0
         self._measured = 0
-        self._document: dict[str, Any] | None = None
+        self._document: Progress | None = None
 
     def open(self, training: Training) -> None:
         """Say that this worker is ready, wait to be named, and enter.
@@ -97,7 +99,7 @@ class ElasticSession(Session):
             self._keeper.connect(worker.master_addr, worker.master_port)
         announce = training.announce
         generation = self._membership.join(announce)
-        self._rescaling = RescaleClock(announce["global_batch_size"], announce["least_share"])
+        self._rescaling = RescaleClock(announce.global_batch_size, announce.least_share)
         self._rescaling.leave()
         self._enter(generation)
 
@@ -212,7 +214,11 @@ class ElasticSession(Session):
             if self.rank == 0:  # before the others may go: their exits are then known as the end
                 self._reporter.write_progress()
                 self._reporter.post(
-                    "finished", generation=self.generation, step=self._state.global_step
+                    Finished(
+                        job=self._worker.job,
+                        generation=self.generation,
+                        step=self._state.global_step,
+                    )
                 )
             failure = self._meet_at_end()
             if not failure:
@@ -258,7 +264,7 @@ class ElasticSession(Session):
         if rescale is not None:
             self._keeper.drop_parked()
             if self.rank == 0:
-                self._reporter.post("switched", **rescale.to_message())
+                self._reporter.post(rescale.to_message(self._worker.job))
                 self.say(str(rescale))
         if self.rank == 0 and self.mode == PROFILE:
             self._report_measured()
@@ -270,24 +276,24 @@ class ElasticSession(Session):
         with suppress(StoreError):  # what was told before has to do
             self._reporter.write_progress()
 
-    def _progress(self, state: TrainingState, loss: float) -> dict[str, Any]:
-        return {
-            "generation": self.generation,
-            "world_size": self.world_size,
-            "global_step": state.global_step,
-            "max_steps": self._training.announce["max_steps"],
-            "samples": state.samples,
-            "steps_per_s": self._clock.steps_per_s(),
-            "loss": loss,
-            "digest": f"{self._conductor.digest:016x}" if self._conductor else "",
-        }
+    def _progress(self, state: TrainingState, loss: float) -> Progress:
+        return Progress(
+            generation=self.generation,
+            world_size=self.world_size,
+            global_step=state.global_step,
+            max_steps=self._training.announce.max_steps,
+            samples=state.samples,
+            steps_per_s=self._clock.steps_per_s(),
+            loss=loss,
+            digest=f"{self._conductor.digest:016x}" if self._conductor else "",
+        )
 
-    def _newest_document(self) -> dict[str, Any] | None:
+    def _newest_document(self) -> Progress | None:
         """On the reporter's thread: a checkpoint becomes whole between two steps, too."""
         if self._document is None:
             return None
         step, saved_at = self._training.last_checkpoint() or (None, None)
-        return {**self._document, "checkpoint_step": step, "checkpoint_at": saved_at}
+        return replace(self._document, checkpoint_step=step, checkpoint_at=saved_at)
 
     def _report_measured(self) -> None:
         if self._measured == self.generation:
@@ -296,11 +302,13 @@ class ElasticSession(Session):
         if measured is not None:
             self._measured = self.generation
             self._reporter.post(
-                "measured",
-                generation=self.generation,
-                world_size=self.world_size,
-                memory_bytes=memory_bytes(self._training.device),
-                **measured._asdict(),
+                Measured(
+                    job=self._worker.job,
+                    generation=self.generation,
+                    world_size=self.world_size,
+                    memory_bytes=memory_bytes(self._training.device),
+                    **measured._asdict(),
+                )
             )
 
     def _look(self) -> None:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eflib.errors import PreemptedError, WorkerFailedError
 from eflib.messages.generations import Generation, Member, survivors
+from eflib.messages.inbox import WorkerReady
+from eflib.messages.records import NodeRecord, WorkerExit
 from eflib.store import keys
 from eflib.trainer import timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from eflib.messages.inbox import Announce
     from eflib.store.signed import SignedStore
 
 
@@ -32,7 +35,7 @@ class Membership(ABC):
     elastic = False
 
     @abstractmethod
-    def join(self, announce: dict[str, Any]) -> Generation:
+    def join(self, announce: Announce) -> Generation:
         """Say that this worker is ready, and return the generation that names it."""
 
     def newest(self, after: int) -> Generation | None:
@@ -82,7 +85,7 @@ class FixedMembership(Membership):
         self.worker = str(rank)
         self._world_size = world_size
 
-    def join(self, announce: dict[str, Any]) -> Generation:
+    def join(self, announce: Announce) -> Generation:
         """Return the only generation there is."""
         del announce
         members = tuple(Member(str(rank), "", rank) for rank in range(self._world_size))
@@ -117,14 +120,14 @@ class StoreMembership(Membership):
         self._job = job
         self._planned = planned
 
-    def join(self, announce: dict[str, Any]) -> Generation:
+    def join(self, announce: Announce) -> Generation:
         """Post ``worker_ready`` and wait to be named.
 
         Raises:
             PreemptedError: No generation named this worker within ``timeouts.ADMISSION``.
         """
-        ready = {"type": "worker_ready", "job": self._job, "worker": self.worker}
-        self._store.post(keys.INBOX, {**ready, "announce": announce})
+        ready = WorkerReady(job=self._job, worker=self.worker, announce=announce)
+        self._store.post(keys.INBOX, ready)
         return self.wait_named(self._planned - 1)
 
     def wait_named(self, after: int) -> Generation:
@@ -166,10 +169,10 @@ class StoreMembership(Membership):
         Raises:
             WorkerFailedError: That node has no record.
         """
-        record = self._store.fetch(keys.node_record(members[0].node))
+        record = self._store.fetch(keys.node_record(members[0].node), NodeRecord)
         if record is None:
             raise WorkerFailedError(f"node {members[0].node} is not registered any more")
-        return str(record["store_host"]), int(record["store_port"])
+        return record.store_host, record.store_port
 
     def recover(self, lost: Generation, missing: frozenset[str] = frozenset()) -> Generation:
         """Find out who is gone, and agree with the other survivors on the next generation.
@@ -206,24 +209,23 @@ class StoreMembership(Membership):
     def how_ended(self, worker: str) -> str:
         """Return what the worker raised, the signal that ended it, or its exit code."""
         for _, record in self._exits([worker]):
-            message = (record.get("error") or {}).get("message")
-            if message:
-                return f"ended with {str(message).splitlines()[0]}"
-            if record.get("signal"):
-                return f"killed by {record['signal']}"
-            return f"exit code {record.get('exitcode')}"
+            if record.error is not None and record.error.message:
+                return f"ended with {record.error.message.splitlines()[0]}"
+            if record.signal:
+                return f"killed by {record.signal}"
+            return f"exit code {record.exitcode}"
         return ""
 
     def are_done(self, workers: Iterable[str]) -> bool:
         """Tell whether one of them ended with status 0: no member does before training is over."""
-        return any(record.get("exitcode") == 0 for _, record in self._exits(workers))
+        return any(record.exitcode == 0 for _, record in self._exits(workers))
 
-    def _exits(self, workers: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _exits(self, workers: Iterable[str]) -> Iterator[tuple[str, WorkerExit]]:
         """Yield the other workers whose exit is on record, with the record."""
         for worker in workers:
             if worker == self.worker:
                 continue
-            record = self._store.fetch(keys.worker_exit(self._job, worker))
+            record = self._store.fetch(keys.worker_exit(self._job, worker), WorkerExit)
             if record is not None:
                 yield worker, record
 

@@ -10,11 +10,12 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from eflib.errors import StoreError
+from eflib.messages.codec import InvalidMessageError
 from eflib.store import keys
 from eflib.trainer import timeouts
 from eflib.trainer.console import say
@@ -22,6 +23,8 @@ from eflib.trainer.console import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from eflib.messages.inbox import Finished, Measured, Switched
+    from eflib.messages.records import Progress
     from eflib.store.signed import SignedStore
 
 WARM_UP_STEPS = 2  # steps after a rescale that do not count: allocators and caches fill
@@ -103,18 +106,28 @@ class StepClock:
         )
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """Return what a curve depends on beside script, model and batch: device, cores, threads."""
+class Machine(NamedTuple):
+    """What a curve depends on beside script, model and batch.
+
+    Attributes:
+        device: The GPU's name, or the number of cores.
+        cores: Cores of a CPU; None on a GPU.
+        threads: Threads of this process; None on a GPU.
+    """
+
+    device: str
+    cores: int | None = None
+    threads: int | None = None
+
+
+def machine(device: torch.device) -> Machine:
+    """Return what a curve depends on beside script, model and batch."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        return {"device": "-".join(name.lower().split())}
+        return Machine("-".join(name.lower().split()))
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return {
-        "device": f"{device.type}-{cores}-cores",
-        "cores": cores,
-        "threads": torch.get_num_threads(),
-    }
+    return Machine(f"{device.type}-{cores}-cores", cores, torch.get_num_threads())
 
 
 def memory_bytes(device: torch.device) -> int | None:
@@ -145,7 +158,7 @@ class Reporter:
         store: SignedStore,
         job: str,
         *,
-        snapshot: Callable[[], dict[str, Any] | None],
+        snapshot: Callable[[], Progress | None],
         look: Callable[[], None],
     ) -> None:
         self._store = store
@@ -159,9 +172,9 @@ class Reporter:
         """Start the thread."""
         self._thread.start()
 
-    def post(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - JSON values
+    def post(self, message: Switched | Measured | Finished) -> None:
         """Send a message to the coordinator."""
-        self._store.post(keys.INBOX, {"type": kind, "job": self._job, **fields})
+        self._store.post(keys.INBOX, message)
 
     def write_progress(self) -> None:
         """Write the progress document now; nothing is written by ranks other than 0."""
@@ -183,7 +196,7 @@ class Reporter:
                 if time.monotonic() >= due:
                     due = time.monotonic() + timeouts.REPORT
                     self.write_progress()
-            except StoreError as error:
+            except (StoreError, InvalidMessageError) as error:
                 say(f"{error.problem}; training goes on")
                 self._stop.wait(1.0)
 

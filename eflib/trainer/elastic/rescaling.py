@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from eflib.messages.fields import shortened
+from eflib.messages.inbox import Switched
 from eflib.trainer.data.position import share
 
 if TYPE_CHECKING:
@@ -38,11 +40,20 @@ class Rescale:
     shares: str = ""
     passes: str = ""
 
-    def to_message(self) -> dict[str, Any]:
-        """Return the JSON object; the field is called ``from`` there."""
-        message = asdict(self)
-        message["from"] = message.pop("from_")
-        return message
+    def to_message(self, job: str) -> Switched:
+        """Return what the coordinator is told of it."""
+        return Switched(
+            job=job,
+            generation=self.generation,
+            step=self.step,
+            from_=self.from_,
+            to=self.to,
+            pause_s=max(self.pause_s, 0.0),
+            parts=self.parts,
+            reason=self.reason,
+            shares=shortened(self.shares),
+            passes=self.passes,
+        )
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {seconds:.3f}" for name, seconds in self.parts.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eflib.errors import WorkerFailedError
 from eflib.messages.generations import TRAIN
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from eflib.messages.inbox import Announce
     from eflib.trainer.state.state import TrainingState
 
 
@@ -38,7 +39,7 @@ class Training:
 
     state: TrainingState
     settings: Mapping[str, object]
-    announce: dict[str, Any]
+    announce: Announce
     device: torch.device
     checkpoint_dir: str
     is_leaving: Callable[[], bool]

@@ -5,7 +5,18 @@ import socket
 import pytest
 
 from eflib.launcher import documents, efctl, eflaunch, services
+from eflib.messages.records import Assignment, WorkerAssignment
 from eflib.store import FolderStore, SignedStore, keys
+
+
+def an_assignment(job, name="", size=1):
+    """Return an assignment with so many workers of a job."""
+    common = {"job": job, "job_name": name, "world_size": size, "generation": 1, "log_dir": "/"}
+    workers = [
+        WorkerAssignment(worker=f"{job}.{slot}", slot=slot, rank=slot, **common)
+        for slot in range(size)
+    ]
+    return Assignment(tuple(workers))
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +158,7 @@ def a_status():
             "projected_finish": None,
             "earliest_deadline": None,
             "slack_s": None,
-            "reason": None,
+            "reason": "",
             "error": None,
             "log_dir": None,
             "rescales": [],

@@ -5,7 +5,9 @@ import pytest
 
 from eflib.errors import StoreError
 from eflib.launcher.documents import Cluster, UnknownJobError, open_cluster
+from eflib.messages.records import Heartbeat, NodeRecord
 from eflib.store import keys
+from tests.unit.launcher.conftest import an_assignment
 
 
 @pytest.fixture
@@ -63,14 +65,14 @@ def test_an_unknown_job_is_refused_with_the_closest(cluster, write):
 
 
 def test_nodes_come_with_the_workers_they_should_run(cluster, signed):
-    signed.put(keys.node_record("n0"), {"node": "n0", "slots": 4})
-    signed.put(keys.node_heartbeat("n0"), {"count": 1})
-    signed.put(keys.node_assignment("n0"), {"revision": 1, "workers": [{"job": "j"}]})
-    signed.put(keys.node_record("n1"), {"node": "n1", "slots": 2})
-    assert cluster.nodes() == [
-        {"node": "n0", "slots": 4, "workers": [{"job": "j"}]},
-        {"node": "n1", "slots": 2, "workers": []},
-    ]
+    signed.put(keys.node_record("n0"), NodeRecord(node="n0", slots=4))
+    signed.put(keys.node_heartbeat("n0"), Heartbeat(1))
+    signed.put(keys.node_assignment("n0"), an_assignment("j"))
+    signed.put(keys.node_record("n1"), NodeRecord(node="n1", slots=2))
+    first, second = cluster.nodes()
+    assert (first["node"], first["slots"]) == ("n0", 4)
+    assert [one["job"] for one in first["workers"]] == ["j"]
+    assert (second["node"], second["slots"], second["workers"]) == ("n1", 2, [])
 
 
 def test_a_coordinator_runs_if_its_process_does(cluster, signed):
@@ -111,5 +113,5 @@ def test_a_node_whose_agent_died_is_lost_and_one_elsewhere_is_not_judged(cluster
         ("died", here, 2**22 + 1),
         ("far", "elsewhere", 2**22 + 1),
     ):
-        signed.put(keys.node_record(node), {"node": node, "host": host, "pid": pid})
+        signed.put(keys.node_record(node), NodeRecord(node=node, slots=1, host=host, pid=pid))
     assert cluster.lost_nodes() == ["died"]

@@ -9,8 +9,10 @@ from eflib.coordinator.client import RefusedError
 from eflib.launcher import interface
 from eflib.launcher.commands import COMMANDS
 from eflib.launcher.commands.reading import ABSENT, PROMISED
+from eflib.messages.records import NodeRecord
 from eflib.store import keys
 from eflib.units import format_deadline
+from tests.unit.launcher.conftest import an_assignment
 
 
 @pytest.fixture
@@ -307,23 +309,19 @@ def test_profile_of_a_script_that_fails_ends_as_it_did(run, script, following, a
 
 
 def test_nodes_show_who_uses_them(run, jobs):
-    record = {"node": "n0", "slots": 4, "device": "cpu", "host": "h", "pid": 7}
-    jobs.signed.put(keys.node_record("n0"), record)
-    workers = [{"job": "digits-1", "job_name": "digits", "slot": slot} for slot in (0, 1)]
-    jobs.signed.put(keys.node_assignment("n0"), {"workers": workers})
+    jobs.signed.put(keys.node_record("n0"), NodeRecord(node="n0", slots=4, host="h", pid=7))
+    jobs.signed.put(keys.node_assignment("n0"), an_assignment("digits-1", "digits", 2))
     header, row = run("efctl nodes").out.splitlines()
     assert header.split() == ["node", "device", "slots", "used", "jobs", "host", "pid"]
     assert row.split() == ["n0", "cpu", "4", "2", "digits", "h", "7"]
-    facts = json.loads(run("efctl nodes --json").out)
-    assert facts["nodes"][0]["slots"] == 4
+    assert json.loads(run("efctl nodes --json").out)["nodes"][0]["slots"] == 4
 
 
 def test_without_a_coordinator_reading_works_with_a_note(run, jobs):
     jobs.record = None
     for command in ("status digits --json", "list --json", "describe digits --json"):
         ran = run(f"efctl {command}")
-        assert ran.status == 0
-        json.loads(ran.out)
+        assert json.loads(ran.out)
         assert ran.err == ABSENT + "\n"
 
 

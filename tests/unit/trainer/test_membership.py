@@ -4,9 +4,13 @@ import pytest
 
 from eflib.errors import PreemptedError, WorkerFailedError
 from eflib.messages.generations import Generation, Member
+from eflib.messages.inbox import INBOX, Announce, WorkerReady
+from eflib.messages.records import NodeRecord, WorkerExit
 from eflib.store import SignedStore, keys, open_store
 from eflib.trainer import timeouts
 from eflib.trainer.elastic.membership import FixedMembership, StoreMembership
+
+ANNOUNCE = Announce(max_steps=3, global_batch_size=8)
 
 
 class Clock:
@@ -36,7 +40,9 @@ def clock(monkeypatch):
 def store(tmp_path):
     store = SignedStore(open_store(tmp_path / "store"), b"k" * 32)
     for node in ("n0", "n1"):
-        store.put(keys.node_record(node), {"store_host": node, "store_port": 7})
+        store.put(
+            keys.node_record(node), NodeRecord(node=node, slots=4, store_host=node, store_port=7)
+        )
     yield store
     store.close()
 
@@ -55,48 +61,44 @@ def put(store, generation):
 
 
 def record_exit(store, worker, exitcode=None):
-    store.put(keys.worker_exit("a", worker), {"exitcode": exitcode, "signal": None})
+    record = WorkerExit(node="n0", job="a", worker=worker, exitcode=exitcode)
+    store.put(keys.worker_exit("a", worker), record)
 
 
 def test_a_joiner_says_that_it_is_ready_and_enters_the_generation_that_names_it(store, clock):
     clock.at[5.0] = lambda: put(store, made(1, "w0", "w1"))
     membership = member_of(store, "w1")
-    assert membership.join({"max_steps": 3}) == made(1, "w0", "w1")
-    (ready,) = [message for _, message in store.receive(keys.INBOX, 0)]
-    assert ready == {
-        "type": "worker_ready",
-        "job": "a",
-        "worker": "w1",
-        "announce": {"max_steps": 3},
-    }
+    assert membership.join(ANNOUNCE) == made(1, "w0", "w1")
+    (ready,) = [message for _, message in store.receive(keys.INBOX, 0, INBOX).messages]
+    assert ready == WorkerReady(job="a", worker="w1", announce=ANNOUNCE)
 
 
 def test_a_joiner_passes_over_generations_that_do_not_name_it(store, clock):
     for number in (1, 2):
         put(store, made(number, "w0"))
     clock.at[5.0] = lambda: put(store, made(3, "w0", "w9"))
-    assert member_of(store, "w9", planned=3).join({}).number == 3
+    assert member_of(store, "w9", planned=3).join(ANNOUNCE).number == 3
 
 
 def test_a_joiner_never_enters_a_generation_older_than_planned(store, clock):
     put(store, made(1, "w9"))
     put(store, made(2, "w0"))
     clock.at[5.0] = lambda: put(store, made(3, "w9"))
-    assert member_of(store, "w9", planned=2).join({}).number == 3
+    assert member_of(store, "w9", planned=2).join(ANNOUNCE).number == 3
 
 
 def test_a_joiner_that_is_asked_to_go_leaves_in_order(store, clock):
     leaves = []
     clock.at[1.0] = lambda: leaves.append(True)
     with pytest.raises(SystemExit) as caught:
-        member_of(store, "w9", leaving=lambda: bool(leaves)).join({})
+        member_of(store, "w9", leaving=lambda: bool(leaves)).join(ANNOUNCE)
     assert caught.value.code == 4
 
 
 def test_a_joiner_that_nobody_names_gives_up_after_the_bound(store, clock, monkeypatch):
     monkeypatch.setattr(timeouts, "ADMISSION", 3.0)
     with pytest.raises(PreemptedError, match="worker w9 waited 3 s for a generation"):
-        member_of(store, "w9").join({})
+        member_of(store, "w9").join(ANNOUNCE)
 
 
 def test_the_newest_generation_is_found_over_several(store):
@@ -186,7 +188,7 @@ def test_survivors_on_a_node_that_left_say_so(store, clock):
 
 def test_a_world_of_fixed_size_has_one_generation_and_no_way_on():
     membership = FixedMembership(1, 3)
-    generation = membership.join({})
+    generation = membership.join(ANNOUNCE)
     assert (generation.number, generation.world_size, generation.rank_of("1")) == (0, 3, 1)
     assert membership.newest(0) is None
     assert membership.propose(generation) is False

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eflib.errors import StoreError
+from eflib.messages.records import Progress
 from eflib.trainer.elastic import reporting
 from eflib.trainer.elastic.reporting import (
     MEASURED_SECONDS_MOST,
@@ -76,9 +77,9 @@ def test_processor_time_is_counted_from_the_end_of_the_warm_up(clock, monkeypatc
 def test_a_cpu_is_named_with_its_cores():
     found = reporting.machine(torch.device("cpu"))
 
-    assert found["device"] == f"cpu-{found['cores']}-cores"
-    assert 1 <= found["cores"] <= os.cpu_count()
-    assert found["threads"] == torch.get_num_threads()
+    assert found.device == f"cpu-{found.cores}-cores"
+    assert 1 <= found.cores <= os.cpu_count()
+    assert found.threads == torch.get_num_threads()
 
 
 def test_the_memory_of_a_process_holds_its_tensors():
@@ -141,21 +142,12 @@ class Inbox:
 
 
 def test_progress_is_written_by_who_has_some():
-    inbox, documents = Inbox(), [None, {"global_step": 3}]
+    inbox, documents = Inbox(), [None, Progress(global_step=3)]
     reporter = Reporter(inbox, "a", snapshot=lambda: documents.pop(0), look=lambda: None)
     reporter.write_progress()
     assert inbox.held == {}
     reporter.write_progress()
-    assert inbox.held == {"jobs/a/progress": {"global_step": 3}}
-
-
-def test_a_message_names_its_job():
-    inbox = Inbox()
-    reporter = Reporter(inbox, "a", snapshot=lambda: None, look=lambda: None)
-    reporter.post("finished", generation=2, step=5)
-    assert inbox.held["coordinator/inbox"] == [
-        {"type": "finished", "job": "a", "generation": 2, "step": 5}
-    ]
+    assert inbox.held == {"jobs/a/progress": Progress(global_step=3)}
 
 
 def test_training_goes_on_while_the_store_is_out(monkeypatch, capsys):

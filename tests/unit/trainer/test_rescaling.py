@@ -2,6 +2,7 @@
 
 import pytest
 
+from eflib.messages.codec import facts_of
 from eflib.messages.generations import Generation, Member
 from eflib.trainer.elastic import rescaling
 from eflib.trainer.elastic.rescaling import Rescale, RescaleClock
@@ -88,7 +89,7 @@ def test_the_first_generation_comes_from_nothing(monkeypatch):
 
 
 def test_a_rescale_is_a_message_with_the_field_from():
-    message = Rescale(2, 10, from_=4, to=2, pause_s=0.1, parts={"form": 0.05}).to_message()
-    assert message["from"] == 4
-    assert "from_" not in message
-    assert (message["generation"], message["step"], message["to"]) == (2, 10, 2)
+    message = Rescale(2, 10, from_=4, to=2, pause_s=0.1, parts={"form": 0.05}).to_message("a")
+    assert (message.job, message.generation, message.step) == ("a", 2, 10)
+    assert facts_of(message)["from"] == 4
+    assert "from_" not in facts_of(message)
