@@ -18,8 +18,12 @@ SAME_ERROR_LIMIT = 3
 """A job ends when the same error has been raised in so many of its generations."""
 SAME_PLACE_LIMIT = 5
 """The same of errors with other words that were raised at the same place of the script."""
+CRASH_LIMIT = 5
+"""A job ends when its last failures, in so many generations, were all the same crash."""
 NO_STEP_LIMIT = 20
 """A job ends when workers have failed or died in so many of its generations without a new step."""
+CRASHES = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
+"""Signals by which a process ends itself; others come from outside."""
 NO_TRAINER = (
     "the script ended without training: it never reached ElasticTrainer.fit() or its loop form"
 )
@@ -90,6 +94,8 @@ def _ends_job(job: Job, failure: Failure) -> bool:
     # All ranks of a generation may fail alike: that is one time.
     if _is_stuck(job):
         return True
+    if died and failure.signal in CRASHES:
+        return _is_crashing(job, failure)
     if died and failure.hang != "step":
         return False  # killed, or lost with its agent: nothing that the script did
     same = {one.generation for one in failures if one.message == failure.message}
@@ -99,6 +105,18 @@ def _ends_job(job: Job, failure: Failure) -> bool:
         or len(same) >= SAME_ERROR_LIMIT
         or len(alike) >= SAME_PLACE_LIMIT
     )
+
+
+def _is_crashing(job: Job, failure: Failure) -> bool:
+    """Tell whether nothing but the same crash has happened lately."""
+    generations = set()
+    for one in reversed(job.run.failures):
+        if one.signal != failure.signal:
+            return False
+        generations.add(one.generation)
+        if len(generations) >= CRASH_LIMIT:
+            return True
+    return False
 
 
 def _died(failure: Failure) -> bool:

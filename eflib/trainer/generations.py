@@ -198,7 +198,11 @@ def common_settings(parts: Parts) -> dict[str, object]:
         "sync_batchnorm",
     )
     found = {name: getattr(parts.settings, name) for name in names}
-    return {**found, "len(dataset)": parts.feed.num_samples}
+    return {
+        **found,
+        "len(dataset)": parts.feed.num_samples,
+        "trainable parameters": parts.work.trained,
+    }
 
 
 def announcement(parts: Parts) -> Announce:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,6 +50,16 @@ class Reducer(Protocol):
         """Multiply all gradients by a number, after the reduction."""
 
 
+def describe_trained(model: torch.nn.Module) -> str:
+    """Name the gradients that are exchanged, in a few words: they must be the same on all ranks."""
+    sparse = {id(one) for one in sparse_parameters(model)}
+    trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    lines = [f"{name}: {id(one) in sparse}" for name, one in trained.items()]
+    size = sum(one.numel() for one in trained.values())
+    mark = hashlib.blake2b("\n".join(lines).encode(), digest_size=4).hexdigest()
+    return f"{size} values in {len(trained)} tensors ({mark})"
+
+
 class Accumulation:
     """Accumulates the gradients of one step at a time.
 
@@ -77,6 +88,7 @@ class Accumulation:
         self._buffers = BufferKeeper(model)
         self._undoable = undoable
         self._rank_sum = rank_sum
+        self.trained = describe_trained(model)
         parameters = model.parameters()
         self._num_votes = num_control = num_votes(num_halvings)
         self._reducer: Reducer

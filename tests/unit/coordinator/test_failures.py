@@ -5,6 +5,7 @@ import pytest
 from eflib.coordinator import timeouts
 from eflib.coordinator.effects import RecordExit
 from eflib.coordinator.failures import (
+    CRASH_LIMIT,
     LEFT_EARLY,
     NO_STEP_LIMIT,
     NO_TRAINER,
@@ -195,6 +196,20 @@ def test_a_keyboard_interrupt_is_an_error_of_the_script_though_a_signal_ends_the
         world.exit(worker, number="SIGINT", error=raised("KeyboardInterrupt"))
         world.settle()
     assert (job.state, job.reason) == (State.FAILED, "rank 3 on n0: KeyboardInterrupt")
+
+
+@pytest.mark.parametrize(("number", "ends"), [("SIGABRT", True), ("SIGKILL", False)])
+def test_the_same_crash_again_and_again_ends_the_job_and_kills_from_outside_do_not(
+    world, number, ends
+):
+    job = world.submit()
+    world.settle()
+    for step in range(CRASH_LIMIT):
+        assert job.state is State.RUNNING
+        world.exit(world.workers_of(job)[-1], number=number)
+        world.settle()
+        world.tell("progress", job=job.job, progress={"global_step": 10 + step})
+    assert job.state is (State.FAILED if ends else State.RUNNING)
 
 
 def test_an_error_at_the_same_place_is_the_same_whatever_it_says(world):
