@@ -104,4 +104,6 @@ def _number(environ: Mapping[str, str], name: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"the environment variable {name} is no whole number: {text!r}") from None
+        raise UsageError(
+            f"the environment variable {name} must be an integer, got {text!r}"
+        ) from None

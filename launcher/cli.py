@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 OUR_FAULT = 70
-REPORT = "error[internal]: this is a fault of eflib; please report it with the lines above"
+REPORT = "error[internal]: this is a bug in eflib; please report it with the lines above"
 
 
 class Interrupted(KeyboardInterrupt):

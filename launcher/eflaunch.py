@@ -25,11 +25,11 @@ examples:
   eflaunch --slots 4 train.py                   no GPU here: four CPU slots stand in for them
   eflaunch --detach --json -m my.training       a module; submit, print the decision, return"""
 FOOTER = """\
-All behind SCRIPT is the script's. Every option can also be set as EFLIB_<OPTION>, as in
+Arguments after SCRIPT are passed to it. Every option can also be set as EFLIB_<OPTION>, as in
 EFLIB_DEADLINE=2h. See jobs with: efctl status
 
 Exit status: 0 done, 1 the job failed, 2 wrong usage, 3 refused at admission, 5 the coordinator or
-the store cannot be reached, 70 a fault of eflib, 128+n signal n"""
+the store cannot be reached, 70 a bug in eflib, 128+n signal n"""
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def outcome(status: Status, *, now: float) -> EflibError | None:
     if state == "PREEMPTED":
         return PreemptedError(
             f"job {title(status)!r} was preempted at step {status.get('global_step', 0)}{reason}",
-            hint="submit it again to go on from its checkpoint",
+            hint="submit it again to resume from its checkpoint",
         )
     return CancelledError(f"job {title(status)!r} was cancelled{reason}")
 

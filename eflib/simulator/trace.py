@@ -186,7 +186,7 @@ class _Row:
         return text
 
     def _whole(self, word: str) -> float:
-        return self._number(word, lambda v: v >= 1 and v == int(v), "a whole number of at least 1")
+        return self._number(word, lambda v: v >= 1 and v == int(v), "an integer of at least 1")
 
     def _flag(self, word: str) -> bool:
         place = self._columns[word]

@@ -56,7 +56,7 @@ def test_a_missing_variable_is_named(name):
 
 @pytest.mark.parametrize("name", ["EFLIB_SLOT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"])
 def test_a_variable_that_is_no_number_is_named_with_its_value(name):
-    with pytest.raises(UsageError, match=f"{name} is no whole number: 'two'"):
+    with pytest.raises(UsageError, match=f"{name} must be an integer, got 'two'"):
         read_worker({**WORKER, name: "two"})
 
 
@@ -75,5 +75,5 @@ def test_torchrun_s_world_is_read():
 
 
 def test_a_rank_of_torchrun_that_is_no_number_is_named():
-    with pytest.raises(UsageError, match="RANK is no whole number: 'x'"):
+    with pytest.raises(UsageError, match="RANK must be an integer, got 'x'"):
         read_torchrun({"RANK": "x", "WORLD_SIZE": "4", "MASTER_ADDR": "h"})

@@ -35,9 +35,9 @@ def texts(tree):
     """Yield every text of a file that has more than one word and is no docstring."""
     expressions = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if " " in node.value.strip() and id(node) not in expressions:
-                yield node.value
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and " " in text.strip() and id(node) not in expressions:
+            yield text
 
 
 def messages():

@@ -25,18 +25,12 @@ DOCUMENTED = {"os._exit", "_asdict", "_field_defaults", "_fields", "_make", "_re
 # What is used still, by file and name, with the reason. It may only shrink: an entry that is needed
 # no longer fails the test.
 FSDP = "FSDP2 has no public way to be taken off a module and put on again with another group"
-GROUP = "torch has no public way to set the timeout of a group of gloo"
 END = "the interpreter's own end, of which no part can be asked for publicly; then comes os._exit"
 NORM = "the common base of all batch norms"
 ELASTIC = "torch elastic's public start takes over the signal handlers of the agent"
 EXCEPTIONS = {
     "eflib/agent/context.py": {"WorkerContext._pc": ELASTIC, "WorkerContext._start": ELASTIC},
     "eflib/agent/script.py": {"atexit._run_exitfuncs": END, "threading._shutdown": END},
-    "eflib/trainer/elastic/formation.py": {
-        "._get_backend": GROUP,
-        "._timeout": GROUP,
-        "torch.distributed.distributed_c10d._world": GROUP,
-    },
     "eflib/trainer/state/fsdp.py": dict.fromkeys(
         [
             "._clear_DTensor_sharding_propagator_cache",
@@ -60,9 +54,6 @@ EXCEPTIONS = {
         ],
         FSDP,
     ),
-    "eflib/trainer/state/sharded_state.py": {
-        "torch.distributed.distributed_c10d._get_default_store": FSDP
-    },
     "eflib/trainer/step/deterministic.py": {
         "torch._foreach_add_": "one call for many tensors; the optimizers of torch use it too",
         "torch._foreach_copy_": "one call for many tensors; the optimizers of torch use it too",

@@ -222,7 +222,7 @@ class ElasticSampler(_Walk, Sampler[Any]):
         if plan is not self._plan:
             raise UsageError(
                 "state_dict(taken=...) after the position or the size of a turn was changed",
-                hint="begin a new iteration first",
+                hint="start a new loop over it first",
             )
         return self._state_at(plan.batch(step + taken))
 

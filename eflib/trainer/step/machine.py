@@ -42,7 +42,7 @@ class Event(Enum):
     FORWARD_BEGUN = "fit() began the forward pass of a micro-batch"
     LOSS_TAKEN = "the loss of a micro-batch came"
     OUT_OF_MEMORY = "a forward or backward pass ran out of memory"
-    PEER_LOST = "a collective failed: a peer is gone"
+    PEER_LOST = "a collective failed: a peer is lost"
     ALL_TAKEN = "all micro-batches of the step were taken"
     DATA_ENDED = "the step had no samples on any rank"
     SUMMED = "the sum over all ranks came"

@@ -172,7 +172,7 @@ def test_a_preempted_job_can_be_resumed(a_status):
     error = wording.outcome(a_status(state="PREEMPTED", reason="node lost"), now=NOW)
     assert isinstance(error, PreemptedError)
     assert error.problem == "job 'digits' was preempted at step 120: node lost"
-    assert error.hint == "submit it again to go on from its checkpoint"
+    assert error.hint == "submit it again to resume from its checkpoint"
 
 
 def test_every_end_has_its_exit_status(a_status):

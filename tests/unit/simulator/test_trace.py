@@ -46,10 +46,10 @@ def test_jobs_come_in_the_order_of_submission(tmp_path):
         ),
         ("a,5,100,,900,128,4,60", "trace.csv:2:4: model_name is missing"),
         ("a,5,100,gpt2,nan,128,4,60", "trace.csv:2:5: deadline should be a number, not 'nan'"),
-        ("a,5,100,gpt2,900,12.5,4,60", "trace.csv:2:6: batch_size should be a whole number"),
+        ("a,5,100,gpt2,900,12.5,4,60", "trace.csv:2:6: batch_size should be an integer"),
         (
             "a,5,100,gpt2,900,128,0,60",
-            "trace.csv:2:7: num_gpu should be a whole number of at least 1",
+            "trace.csv:2:7: num_gpu should be an integer of at least 1",
         ),
         ("a,5,100,gpt2,900,128,4,-1", "trace.csv:2:8: duration should be a number of at least 0"),
         ("a,5,100", "trace.csv:2:4: model_name is missing"),
