@@ -238,31 +238,31 @@ class Coordinator:
 
     def _turn(self) -> bool:
         """Do what there is to do; True if there was anything."""
-        received, end = self._intake.receive()
+        batch = self._intake.receive()
         if self._publisher.is_behind:
             self._act()
         tick = self._monotonic()
-        if tick >= self._progress_due or received:
+        if tick >= self._progress_due or batch.messages:
             self._progress_due = tick + timeouts.PROGRESS
-            self._look_at_progress(feed_all=bool(received))
+            self._look_at_progress(feed_all=bool(batch.messages))
             for found in self._nodes.look(self._plane.nodes):
                 self._take([(None, found)])
-        if end > self._intake.read:
+        if batch.end > self._intake.read:
             inputs: list[tuple[int | None, Input]] = []
-            for index, message in received:
+            for index, message in batch.messages:
                 if isinstance(message, Release):
                     self._release(message)
                 completed = self._intake.completed(message, self._plane)
                 if completed is not None:
                     inputs.append((index, completed))
-            self._take(inputs, end)
+            self._take(inputs, batch.end)
             self._intake.trim()
         self._pass_time()
         proposed = self._propose()
         if self._monotonic() >= self._beat_due:
             self._beat()
         self._check_idle()
-        return bool(received) or proposed
+        return bool(batch.messages) or proposed
 
     def _pass_time(self) -> None:
         now = self._clock()

@@ -14,7 +14,8 @@ import hashlib
 import hmac
 import json
 import math
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from eflib.errors import StoreError
 from eflib.messages.codec import UnreadableError, decode, encode
@@ -41,7 +42,8 @@ class Header(TypedMessage, frozen=True):
     mac: str
 
 
-class Batch(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Batch(Generic[T]):
     """What was read of a stream.
 
     Attributes:

@@ -7,7 +7,7 @@ from eflib.messages.codec import Form, InvalidMessageError
 from eflib.messages.records import Heartbeat
 from eflib.store import FolderStore, SignedStore
 from eflib.store.aside import Aside
-from eflib.store.signed import canonical
+from eflib.store.signed import Batch, canonical
 
 KEY = b"k" * 32
 BEATS = Form(Heartbeat)
@@ -118,13 +118,13 @@ def test_a_bad_entry_is_reported_once_and_does_not_stop_the_others(plain):
     plain.append("s", b"garbage")
     signed.post("s", Heartbeat(2))
     for _ in range(2):
-        assert signed.receive("s", 0, BEATS) == ([(0, Heartbeat(0)), (2, Heartbeat(2))], 3)
+        assert signed.receive("s", 0, BEATS) == Batch([(0, Heartbeat(0)), (2, Heartbeat(2))], 3)
     assert said == ["ignored the value at s, entry 1: the value at s is not a message of eflib"]
 
 
 def test_a_bad_entry_is_logged_by_default_and_passed_over(plain, signed, caplog):
     plain.append("s", b"garbage")
-    assert signed.receive("s", 0, BEATS) == ([], 1)
+    assert signed.receive("s", 0, BEATS) == Batch([], 1)
     assert "ignored the value at s, entry 0" in caplog.text
 
 
