@@ -132,7 +132,7 @@ def test_a_signed_message_of_another_type_is_put_aside_and_told_to_the_reader(pl
     told = []
     signed.post("s", {"count": "many"})
     batch = signed.receive("s", 0, BEATS, lambda body, reason: told.append((body, reason)))
-    assert batch == ([], 1)
+    assert batch == Batch([], 1)
     assert told == [(b'{"count":"many"}', "expected `int`, got `str` - at `$.count`")]
     assert signed.aside.count == 1
 
