@@ -53,6 +53,7 @@ class LaunchRequest:
     profile: str | None = None
     log_dir: str | None = None
     store: str | None = None
+    env: tuple[str, ...] = ()
     as_json: bool = False
     detach: bool = False
     dry_run: bool = False
@@ -68,6 +69,7 @@ def request(  # noqa: PLR0913 - each is an option; fire reads them here
     profile: str | None = None,
     log_dir: str | None = None,
     store: str | None = None,
+    env: str | None = None,
     module: bool = False,
     json: bool = False,
     detach: bool = False,
@@ -89,6 +91,8 @@ def request(  # noqa: PLR0913 - each is an option; fire reads them here
         log_dir: Where its logs go, one file per rank and generation.
         store: Where the cluster is: a folder or tcp://host:port. By default one of your own, in
             $EFLIB_HOME.
+        env: Variables to send to the job besides those that Python, torch and the like read, as in
+            --env DATA,WANDB_API_KEY; secrets go only so. They can be read in the store.
         module: SCRIPT is a module's name, as with python -m.
         json: Print one JSON object, with the decision and the final status, and nothing else.
         detach: Return as soon as the decision is known; print the job's id.
@@ -107,6 +111,7 @@ def request(  # noqa: PLR0913 - each is an option; fire reads them here
         profile=profile,
         log_dir=log_dir,
         store=store,
+        env=values.names(env, "--env"),
         as_json=json,
         detach=detach,
         dry_run=dry_run,

@@ -29,6 +29,7 @@ METAVARS = {
     "profile": "FILE",
     "log_dir": "FOLDER",
     "store": "ADDRESS",
+    "env": "NAME,NAME",
 }
 """What stands for an option's value in the help, where the option's name does not say it."""
 

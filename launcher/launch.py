@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -9,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eflib.errors import EflibError, printable
-from eflib.launcher import services, tables, wording
+from eflib.launcher import environment, services, tables, wording
 from eflib.launcher.documents import Cluster, open_cluster
 from eflib.launcher.follow import Follower
 from eflib.launcher.screen import Screen
-from eflib.launcher.submission import make_log_folder, submission, variables_left_out
+from eflib.launcher.submission import make_log_folder, submission
 from eflib.units import format_deadline
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ def launch(asked: LaunchRequest) -> int:
     # With --json standard output is for the one object: the script's lines go to the other.
     screen = Screen(sys.stderr if asked.as_json else sys.stdout, sys.stderr)
     _warn_of_options_behind(asked, screen)
-    for name in variables_left_out():
-        screen.say(f"note: {name} is not sent to the job: it is not valid UTF-8", style="yellow")
+    left_out = environment.left_out(os.environ, asked.env)
+    if left_out:
+        screen.say(f"note: {left_out}", style="yellow")
     if asked.dry_run:
         _print_plan(message, as_json=asked.as_json)
         return 0

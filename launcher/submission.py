@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Any
 from eflib import profiles
 from eflib.errors import UsageError, os_reason
 from eflib.files import expanded, working_folder, writing
-from eflib.launcher import values
+from eflib.launcher import environment, values
 from eflib.launcher.arguments import close_match
 from eflib.units import parse_deadline
 
 if TYPE_CHECKING:
     from eflib.launcher.eflaunch import LaunchRequest
-
-_NOT_SENT = {"_", "OLDPWD", "PWD", "SHLVL"}
-"""Of the shell's variables, those that say where the shell is, not what the script should see."""
 
 
 def submission(asked: LaunchRequest, *, now: float) -> dict[str, Any]:
@@ -54,22 +51,13 @@ def submission(asked: LaunchRequest, *, now: float) -> dict[str, Any]:
         "module" if asked.is_module else "script": script,
         "argv": list(asked.arguments),
         "cwd": folder,
-        "env": _environment(),
+        "env": environment.sent(os.environ, asked.env),
         "deadline": deadline,
         "soft": asked.is_soft,
         "max_gpus": asked.max_gpus,
         "profile": _curve(asked.profile),
         "log_dir": _log_folder(asked.log_dir),
     }
-
-
-def variables_left_out() -> list[str]:
-    """Return the names of the environment's variables that cannot be sent: not valid UTF-8."""
-    return sorted(
-        name.encode(errors="replace").decode()
-        for name, value in os.environ.items()
-        if not values.is_unicode(name + value)
-    )
 
 
 def make_log_folder(path: str | None) -> None:
@@ -176,13 +164,3 @@ def _log_folder(path: str | None) -> str | None:
         if not os.access(place, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return str(folder)
-
-
-def _environment() -> dict[str, str]:
-    """Return what the script should see: ours, without what torchrun may have set around us."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _NOT_SENT and not name.startswith("TORCHELASTIC_")
-        if values.is_unicode(name + value)
-    }

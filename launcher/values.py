@@ -46,6 +46,20 @@ def text(value: str, what: str, *, hint: str = "") -> str:
     return value
 
 
+def names(value: str | None, option: str) -> tuple[str, ...]:
+    """Return the names in a text with commas between them; none for None.
+
+    Raises:
+        UsageError: One of them is empty.
+    """
+    if value is None:
+        return ()
+    found = tuple(name.strip() for name in value.split(","))
+    if not all(found):
+        raise UsageError(f"{option} has an empty name: {value!r}", hint=f"write {option} ONE,TWO")
+    return found
+
+
 def is_unicode(value: str) -> bool:
     """Tell whether a text that came from the system was valid UTF-8 there."""
     try:

@@ -21,6 +21,7 @@ def command(  # noqa: PLR0913 - each is an option
     max_gpus: str | None = None,
     name: str | None = None,
     store: str | None = None,
+    env: str | None = None,
     plot: str | None = None,
     json: bool = False,
 ) -> None:
@@ -37,6 +38,7 @@ def command(  # noqa: PLR0913 - each is an option
         max_gpus: Measure on so many at most.
         name: What the run is called; by default as its script.
         store: Where the cluster is: a folder or tcp://host:port.
+        env: Variables to send to the run, as for eflaunch.
         plot: Draw the curve into this file, as PNG and SVG; needs matplotlib.
         json: Print the run's last status, with its curve, as one JSON object.
     """
@@ -48,6 +50,7 @@ def command(  # noqa: PLR0913 - each is an option
         max_gpus=values.number(max_gpus, "--max-gpus"),
         name=name,
         store=store,
+        env=values.names(env, "--env"),
         as_json=json,
     )
     message = submission(asked, now=time.time())

@@ -1,10 +1,11 @@
 """A cluster that exists only as documents, and commands run as a person runs them."""
 
+import os
 import socket
 
 import pytest
 
-from eflib.launcher import documents, efctl, eflaunch, services
+from eflib.launcher import documents, efctl, eflaunch, environment, services
 from eflib.messages.records import Assignment, WorkerAssignment
 from eflib.store import FolderStore, SignedStore, keys
 
@@ -22,6 +23,8 @@ def an_assignment(job, name="", size=1):
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
     """No option and no state comes from around the test."""
+    for name in set(os.environ) - set(environment.sent(os.environ)):
+        monkeypatch.delenv(name)
     for option in eflaunch.INTERFACE.options.values():
         monkeypatch.delenv(option.environment, raising=False)
     monkeypatch.setenv("EFLIB_HOME", str(tmp_path / "home"))

@@ -17,6 +17,7 @@ OPTIONS = {
     "--profile",
     "--log-dir",
     "--store",
+    "--env",
     "--module",
     "-m",
     "--json",

@@ -41,12 +41,13 @@ def test_a_submission_holds_what_the_contract_names(script):
 
 
 def test_the_environment_goes_along_without_an_outer_torchrun_s(script, monkeypatch):
+    monkeypatch.setenv("HF_HOME", "/models")
     monkeypatch.setenv("HF_TOKEN", "x")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "outer")
     environment = submit("train.py")["env"]
-    assert environment["HF_TOKEN"] == "x"
-    assert "TORCHELASTIC_RUN_ID" not in environment
-    assert "PWD" not in environment
+    assert environment["HF_HOME"] == "/models"
+    assert not {"HF_TOKEN", "TORCHELASTIC_RUN_ID", "PWD"} & set(environment)
+    assert submit("--env HF_TOKEN train.py")["env"]["HF_TOKEN"] == "x"
 
 
 def test_a_module_is_found_from_the_working_folder(script):
