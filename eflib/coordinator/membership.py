@@ -8,11 +8,10 @@ at least one member that holds the state, and not before the last one was entere
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from eflib.coordinator import timeouts
-from eflib.messages.generations import PAUSE, STOP, TRAIN, Generation, Member
+from eflib.messages.generations import TRAIN, Generation
 from eflib.scheduling import Gpu
 
 
@@ -46,10 +45,6 @@ class Seat:
     def is_alive(self) -> bool:
         """False once its exit was reported."""
         return self.stage is not Stage.ENDED
-
-
-Endpoint = Callable[[str], tuple[str, int]]
-"""Gives the address of a node's store for process groups."""
 
 
 @dataclass
@@ -139,7 +134,7 @@ class Membership:
     def step(self, now: float) -> bool:
         """Start and dismiss workers as the target asks; True if anything changed.
 
-        Call ``proposal`` afterwards for the generation to make.
+        Call ``proposing.proposal`` afterwards for the generation to make.
         """
         changed = self._dismiss(now)
         if not self.ending and not self.is_over:
@@ -194,83 +189,3 @@ class Membership:
             )
             self.seats[seat.worker] = seat
         return bool(missing)
-
-    def proposal(
-        self, now: float, is_free: Callable[[Gpu], bool], endpoint: Endpoint
-    ) -> Generation | None:
-        """Return the generation to make now, or None."""
-        members = None if self.is_over and not self.ending else self._members(now, is_free)
-        if members is None:
-            return None
-        host, port = endpoint(members[0].gpu.node) if members else ("", 0)
-        action = TRAIN if members else self._farewell()
-        return Generation(
-            number=self.newest.number + 1,
-            members=tuple(Member(one.worker, one.gpu.node, one.gpu.index) for one in members),
-            master_addr=host,
-            master_port=port,
-            mode=self.mode,
-            action=action,
-            reason=self.reason,
-            made_by="coordinator",
-        )
-
-    def _farewell(self) -> str:
-        """Return why all leave: the job ends, waits, or goes from profiling to training."""
-        return self.ending or (STOP if self._is_of_other_mode() else PAUSE)
-
-    def _is_of_other_mode(self) -> bool:
-        return bool(self.newest.members) and self.newest.mode != self.mode
-
-    def _members(self, now: float, is_free: Callable[[Gpu], bool]) -> list[Seat] | None:
-        current = [self.seats[one.worker] for one in self.newest.members]
-        current_alive = [seat for seat in current if seat.is_alive]
-        if self.ending or not self.target or self._is_of_other_mode():
-            return [] if current_alive else None
-        is_entering = self.settled != self.newest and len(current_alive) == len(current)
-        is_saving = self.newest.action == PAUSE and self._is_anyone_leaving()
-        if is_entering or is_saving:
-            return None
-        stateful = [
-            seat
-            for one in self.settled.members
-            if (seat := self.seats[one.worker]).is_alive and not seat.dismissed
-        ]
-        joiners = self._joiners(now, is_free, stateful)
-        if joiners is None:
-            return None
-        members = [seat for seat in stateful if seat.gpu in self.target] + joiners
-        if stateful and not any(seat in stateful for seat in members):
-            members = stateful[:1] + members  # somebody must bring the state along
-        if not members or [one.worker for one in self.newest.members] == [
-            seat.worker for seat in members
-        ]:
-            return None
-        if stateful and len(members) == 1 and members[0].gpu not in self.target:
-            return None  # the bridge alone gains nothing
-        return members
-
-    def _is_anyone_leaving(self) -> bool:
-        return any(seat.stage is Stage.MEMBER and not self.is_member(seat) for seat in self.alive())
-
-    def _joiners(
-        self, now: float, is_free: Callable[[Gpu], bool], stateful: list[Seat]
-    ) -> list[Seat] | None:
-        """Return those that can join now; None to wait for the others."""
-        coming = [
-            seat
-            for seat in self.wanted()
-            if seat not in stateful and seat.gpu in self.target and seat.mode == self.mode
-            if seat.stage is not Stage.MEMBER or self.is_member(seat)  # a leaver is on its way out
-        ]
-        ready = [seat for seat in coming if seat.stage is not Stage.STARTING]
-        able = [
-            seat for seat in ready if is_free(seat.gpu) or now - seat.ready_at > timeouts.HANDOVER
-        ]
-        if len(able) == len(coming):
-            return able
-        oldest = min((seat.ready_at for seat in able), default=now)
-        if able and now - oldest > timeouts.JOINERS:
-            return able
-        lost = any(not self.seats[one.worker].is_alive for one in self.newest.members)
-        return [] if lost and stateful else None

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from eflib import scheduling as core
-from eflib.coordinator import assigning, failures, measure, running
+from eflib.coordinator import assigning, failures, measure, proposing, running
 from eflib.coordinator.document import status_of
 from eflib.coordinator.effects import (
     Answer,
@@ -165,7 +165,8 @@ class ControlPlane:
         found = []
         present = self.present_jobs()
         for job in present:
-            generation = job.members.proposal(
+            generation = proposing.proposal(
+                job.members,
                 now,
                 partial(assigning.is_free, job=job, jobs=present),
                 partial(assigning.endpoint_of, nodes=self.nodes),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from eflib.coordinator import timeouts
 from eflib.coordinator.membership import Membership, Stage
+from eflib.coordinator.proposing import proposal
 from eflib.messages.generations import PAUSE, STOP, TRAIN
 from eflib.messages.inbox import NodeLeft, WorkerExited, WorkerStarted
 from eflib.messages.journal import GenerationMade
@@ -88,7 +89,7 @@ class Walk:
 
     def make(self):
         before = self.members.newest
-        made = self.members.proposal(self.now, lambda gpu: True, lambda node: (node, 1))
+        made = proposal(self.members, self.now, lambda gpu: True, lambda node: (node, 1))
         if made is not None:
             self.check_proposal(before, made)
             self.members.saw(made, self.now)

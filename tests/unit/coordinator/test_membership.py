@@ -4,6 +4,7 @@ import pytest
 
 from eflib.coordinator import timeouts
 from eflib.coordinator.membership import Membership, Stage
+from eflib.coordinator.proposing import proposal
 from eflib.messages.generations import PAUSE, PROFILE, STOP, TRAIN, Generation, Member
 from eflib.scheduling import Gpu
 
@@ -28,8 +29,8 @@ class Crew:
         return self.members.step(self.now)
 
     def propose(self):
-        return self.members.proposal(
-            self.now, lambda gpu: gpu not in self.taken, lambda node: (node, 29500)
+        return proposal(
+            self.members, self.now, lambda gpu: gpu not in self.taken, lambda node: (node, 29500)
         )
 
     def starting(self):
