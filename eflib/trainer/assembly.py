@@ -45,7 +45,7 @@ def assemble(  # noqa: PLR0913 - what a script hands over beside its settings
     settings: TrainerSettings,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    dataset: Any,  # noqa: ANN401 - a user's class
+    dataset: object,
     *,
     loss_fn: Callable[[Any, Any], Any] | None,
     lr_scheduler: Schedule | None,

@@ -8,7 +8,7 @@ import torch
 
 from eflib import pulse
 from eflib.trainer.data.batches import to_device
-from eflib.trainer.data.datasets import dataset_size
+from eflib.trainer.data.datasets import as_map
 from eflib.trainer.step.forward import ForwardPass, split_batch
 from eflib.trainer.values import whole_number
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(  # noqa: PLR0913 - the script's three, and the trainer's three
-    dataset: Any,  # noqa: ANN401 - a user's class
+    dataset: object,
     metric_fn: Callable[[Any, Any], Any],
     batch_size: int,
     *,
@@ -31,7 +31,8 @@ def evaluate(  # noqa: PLR0913 - the script's three, and the trainer's three
     Raises:
         UsageError: The data set has no length or no samples, or the batch size is no number.
     """
-    size = whole_number("the size of the data set", dataset_size(dataset), least=1, most=2**62)
+    samples = as_map(dataset)
+    size = whole_number("the size of the data set", len(samples), least=1, most=2**62)
     batch_size = whole_number("batch_size", batch_size, least=1, most=2**24)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -40,7 +41,7 @@ def evaluate(  # noqa: PLR0913 - the script's three, and the trainer's three
         with pulse.own().idling(), torch.no_grad(), forward.autocast():
             for low in range(0, size, batch_size):
                 places = range(low, min(low + batch_size, size))
-                batch = to_device(collate([dataset[i] for i in places]), device)
+                batch = to_device(collate([samples[i] for i in places]), device)
                 inputs, targets = split_batch(batch)
                 total += float(metric_fn(forward.call(inputs), targets)) * len(places)
     finally:

@@ -81,7 +81,7 @@ class ElasticTrainer:
         self,
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
-        dataset: Any,  # noqa: ANN401 - a user's class
+        dataset: object,
         *,
         global_batch_size: int,
         loss_fn: Callable[[Any, Any], Any] | None = None,
@@ -283,7 +283,7 @@ class ElasticTrainer:
 
     def evaluate(
         self,
-        dataset: Any,  # noqa: ANN401 - a user's class
+        dataset: object,
         metric_fn: Callable[[Any, Any], Any],
         batch_size: int = 256,
     ) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sized
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 
@@ -10,6 +11,34 @@ from eflib.errors import UsageError
 from eflib.trainer.values import whole_number
 
 MAX_WORKERS = 1024
+
+
+@runtime_checkable
+class MapData(Protocol):
+    """A data set with items; ``__getitems__`` for several at once is used where it is there."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def __getitem__(self, index: int, /) -> object:
+        """Return a sample."""
+
+
+class Resumable(Protocol):
+    """A stream, or its iterator, that knows its own place."""
+
+    def state_dict(self) -> object:
+        """Return the place."""
+
+    def load_state_dict(self, state_dict: object, /) -> object:
+        """Go to a place."""
+
+
+class StreamData(Protocol):
+    """A data set that is read from its start for each epoch."""
+
+    def __iter__(self) -> Iterator[object]:
+        """Begin an epoch."""
 
 
 def check_workers(num_workers: object) -> int:
@@ -36,7 +65,7 @@ def check_kind(dataset: object) -> None:
         )
 
 
-def is_stream(dataset: Any) -> bool:  # noqa: ANN401 - a user's class
+def is_stream(dataset: object) -> TypeGuard[StreamData]:
     """True for a data set that can be iterated anew for each epoch and is not map-style."""
     if isinstance(dataset, torch.utils.data.IterableDataset):
         return True
@@ -44,24 +73,24 @@ def is_stream(dataset: Any) -> bool:  # noqa: ANN401 - a user's class
     return is_iterable and not hasattr(dataset, "__getitem__")
 
 
-def dataset_length(dataset: Any) -> int | None:  # noqa: ANN401 - a user's class
-    """Return ``len(dataset)``, or None where it has none."""
+def stream_length(dataset: StreamData) -> int | None:
+    """Return the samples of an epoch of a stream, or None where it does not say."""
     try:
-        return len(dataset)
+        return len(dataset) if isinstance(dataset, Sized) else None
     except (TypeError, NotImplementedError):
         return None
 
 
-def dataset_size(dataset: Any) -> int:  # noqa: ANN401 - a user's class
-    """Return ``len(dataset)`` of a map-style data set.
+def as_map(dataset: object) -> MapData:
+    """Return a data set that has items and a length.
 
     Raises:
-        UsageError: It has no length, or no items.
+        UsageError: It lacks one of them, or gives batches.
     """
     check_kind(dataset)
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+    if not isinstance(dataset, MapData):
         raise UsageError(
             f"the data set ({type(dataset).__name__}) is not map-style",
             hint="it needs __len__ and __getitem__, or an __iter__ that begins anew each epoch",
         )
-    return len(dataset)
+    return dataset

@@ -70,7 +70,7 @@ class Feed(ABC):
         """
 
     @abstractmethod
-    def fetch(self, block: Block) -> Any:  # noqa: ANN401 - whatever the collate function makes
+    def fetch(self, block: Block) -> object:
         """Return the batch of the next block of this rank, and seed what the model draws."""
 
     @abstractmethod

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def make_feed(  # noqa: PLR0913 - what a script says of its data
-    dataset: Any,  # noqa: ANN401 - a user's class
+    dataset: object,
     split: BatchSplit,
     *,
     global_batch_size: int,
@@ -45,18 +45,20 @@ def make_feed(  # noqa: PLR0913 - what a script says of its data
         UsageError: The data set is neither, or a setting cannot be.
     """
     datasets.check_kind(dataset)
-    is_stream = datasets.is_stream(dataset)
-    size = datasets.dataset_length(dataset) if is_stream else datasets.dataset_size(dataset)
-    # Where the length is unknown, the plan checks the settings alone.
-    known = max(1, global_batch_size) if size is None else size
     end = None if is_endless else max_epochs
-    plan = DataPlan(known, global_batch_size, seed, epoch_end, end)
     feed: Feed
-    if is_stream:
+    if datasets.is_stream(dataset):
+        size = datasets.stream_length(dataset)
+        # Where the length is unknown, the plan checks the settings alone.
+        known = max(1, global_batch_size) if size is None else size
+        plan = DataPlan(known, global_batch_size, seed, epoch_end, end)
         source = Source(dataset, global_batch_size, seed, epoch_end, end)
         feed = StreamLoader(source, split, collate_fn=collate_fn, num_workers=num_workers)
     else:
-        feed = BlockLoader(dataset, plan, split, collate_fn=collate_fn, num_workers=num_workers)
+        samples = datasets.as_map(dataset)
+        size = len(samples)
+        plan = DataPlan(size, global_batch_size, seed, epoch_end, end)
+        feed = BlockLoader(samples, plan, split, collate_fn=collate_fn, num_workers=num_workers)
     feed.num_samples = size
     feed.num_steps = plan.steps_in(max_epochs) if max_epochs and size is not None else None
     return feed

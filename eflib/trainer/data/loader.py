@@ -13,6 +13,7 @@ from eflib.trainer.data.randomness import seed_block, seed_forward
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from eflib.trainer.data.datasets import MapData
     from eflib.trainer.data.position import DataPlan
     from eflib.trainer.data.split import BatchSplit
 
@@ -37,7 +38,7 @@ class BlockLoader(Feed):
 
     def __init__(
         self,
-        dataset: Any,  # noqa: ANN401 - a user's class: __getitem__ and __len__ are all we use
+        dataset: MapData,
         plan: DataPlan,
         split: BatchSplit,
         *,
@@ -96,7 +97,7 @@ class BlockLoader(Feed):
         """Return the epoch of a step's first sample, or of the step before it."""
         return self._plan.batch(max(0, step - is_over)).epoch
 
-    def fetch(self, block: Block) -> Any:  # noqa: ANN401 - whatever the collate function makes
+    def fetch(self, block: Block) -> object:
         """Return the batch of the next block of this rank."""
         self._way = None
         found, batch = self._await(block) if self._num_workers else (False, None)
@@ -157,15 +158,15 @@ class _Wanted(NamedTuple):
     indices: list[int]
 
 
-def _samples(dataset: Any, indices: list[int]) -> Any:  # noqa: ANN401 - a user's class
-    get_many = getattr(dataset, "__getitems__", None)
+def _samples(dataset: MapData, indices: list[int]) -> list[Any]:
+    get_many: Callable[[list[int]], list[Any]] | None = getattr(dataset, "__getitems__", None)
     return get_many(indices) if get_many else [dataset[index] for index in indices]
 
 
 class _Seeded(Dataset[Any]):
     """The data set in a DataLoader's process: seeded for each block, as in this process."""
 
-    def __init__(self, dataset: Any) -> None:  # noqa: ANN401 - a user's class
+    def __init__(self, dataset: MapData) -> None:
         self._dataset = dataset
 
     def __getitems__(self, wanted: _Wanted) -> tuple[_Wanted, Any]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import random
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from eflib.trainer.data.position import Block
 
 _MASK = (1 << 64) - 1
@@ -61,6 +63,6 @@ def seed_torch(value: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _accelerator() -> Any:  # noqa: ANN401 - a module such as torch.cuda, or None
+def _accelerator() -> ModuleType | None:
     device = torch.accelerator.current_accelerator(check_available=True)
     return torch.get_device_module(device) if device is not None else None

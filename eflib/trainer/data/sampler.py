@@ -167,7 +167,7 @@ class ElasticSampler(_Walk, Sampler[Any]):
 
     def __init__(
         self,
-        data: Any,  # noqa: ANN401 - a sized data set, or a number
+        data: object,
         global_batch_size: int | None = None,
         *,
         seed: int = 0,
@@ -176,7 +176,7 @@ class ElasticSampler(_Walk, Sampler[Any]):
         world_size: int | None = None,
     ) -> None:
         super().__init__(
-            data if isinstance(data, int) else datasets.dataset_size(data),
+            data if isinstance(data, int) else len(datasets.as_map(data)),
             global_batch_size,
             seed=seed,
             epoch_end=epoch_end,
@@ -256,7 +256,7 @@ class ElasticLoader(_Walk):
 
     def __init__(  # noqa: PLR0913 - what a script configures
         self,
-        dataset: Any,  # noqa: ANN401 - a user's class
+        dataset: object,
         global_batch_size: int,
         *,
         seed: int = 0,
@@ -267,8 +267,9 @@ class ElasticLoader(_Walk):
         num_workers: int = 0,
     ) -> None:
         datasets.check_workers(num_workers)
+        samples = datasets.as_map(dataset)
         super().__init__(
-            datasets.dataset_size(dataset),
+            len(samples),
             global_batch_size,
             seed=seed,
             epoch_end=epoch_end,
@@ -279,7 +280,7 @@ class ElasticLoader(_Walk):
         """Samples of the batch at hand over all ranks: each weighs 1 / ``batch_size``."""
         whole = BatchSplit(MicrobatchSize(None, global_batch_size, least=1))
         self._loader = BlockLoader(
-            dataset, self._plan, whole, collate_fn=collate_fn, num_workers=num_workers
+            samples, self._plan, whole, collate_fn=collate_fn, num_workers=num_workers
         )
         self._moved()
 

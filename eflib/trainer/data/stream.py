@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -22,6 +22,7 @@ from eflib.trainer.data.randomness import seed_block, seed_forward
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from eflib.trainer.data.datasets import Resumable, StreamData
     from eflib.trainer.data.split import BatchSplit, StepShare
 
 
@@ -31,7 +32,7 @@ class StreamPosition:
 
     epoch: int = 0
     place: int = 0
-    state: Any = None
+    state: object = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Source:
         max_epochs: Where the data ends; None for no end.
     """
 
-    dataset: Any
+    dataset: StreamData
     global_batch_size: int
     seed: int = 0
     epoch_end: str = CARRY
@@ -145,8 +146,9 @@ class Reader:
             return
         dataset, position = self._source.dataset, self._position
         self._position = StreamPosition()
-        if callable(getattr(dataset, "set_epoch", None)):
-            dataset.set_epoch(self._epoch)
+        set_epoch = getattr(dataset, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(self._epoch)
         seed_block(self._source.seed, Block(self._epoch, 0, 0))
         self._is_resumed = position.state is not None
         if self._is_resumed and _has_state(dataset):
@@ -173,12 +175,14 @@ class Reader:
             )
 
     def _here(self) -> StreamPosition:
-        held = self._source.dataset if _has_state(self._source.dataset) else self._iterator
-        state = deepcopy(held.state_dict()) if held is not None and _has_state(held) else None
+        held: object = self._source.dataset
+        if not _has_state(held):
+            held = self._iterator
+        state = deepcopy(held.state_dict()) if _has_state(held) else None
         return StreamPosition(self._epoch, self._place, state)
 
 
-def _has_state(held: object) -> bool:
+def _has_state(held: object) -> TypeGuard[Resumable]:
     return all(callable(getattr(held, name, None)) for name in ("state_dict", "load_state_dict"))
 
 
@@ -242,7 +246,7 @@ class StreamLoader(Feed):
                 self._first, self._runs = self._portion.block, self._portion.runs
         return self._portion.block
 
-    def fetch(self, block: Block) -> Any:  # noqa: ANN401 - whatever the collate function makes
+    def fetch(self, block: Block) -> object:
         """Return the batch of a block of the step at hand."""
         portion = self._portion
         if portion is None:
@@ -352,5 +356,5 @@ class _Ahead(IterableDataset[Any]):
                 return
 
 
-def _same(item: Any) -> Any:  # noqa: ANN401 - the portion as it is
+def _same(item: object) -> object:
     return item

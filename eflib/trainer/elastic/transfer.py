@@ -18,7 +18,7 @@ from eflib.trainer.collectives import (
     start_broadcast,
 )
 from eflib.trainer.state.digest import digest
-from eflib.trainer.state.tree import unflatten
+from eflib.trainer.state.tree import unflatten_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,7 +122,7 @@ def send_state(state: TrainingState, standings: list[Standing]) -> int:
         tensors = tensors[:num_model] + fresh
     sent = _broadcast_tensors(tensors, source)
     if not current:
-        state.restore(unflatten(skeleton, tensors))
+        state.restore(unflatten_state(skeleton, tensors))
     return sent
 
 

@@ -36,7 +36,7 @@ from eflib.trainer.state.manifest import (
     read_manifest,
 )
 from eflib.trainer.state.storage import CHUNK_BYTES, Piece, read_into, write_pieces
-from eflib.trainer.state.tree import names, unflatten
+from eflib.trainer.state.tree import names, unflatten_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -239,8 +239,7 @@ def load(checkpoint: Path) -> dict[str, Any]:
     }
     read_into(checkpoint, manifest, targets)
     skeleton = manifest.skeleton
-    tree = unflatten(skeleton, [targets[name] for name in names(skeleton)])
-    return dict(tree)
+    return unflatten_state(skeleton, [targets[name] for name in names(skeleton)])
 
 
 def why_torn(checkpoint: Path) -> str | None:

@@ -27,7 +27,7 @@ from eflib.trainer.state.digest import digest
 from eflib.trainer.state.manifest import Stored, read_manifest
 from eflib.trainer.state.state import Stateful, TrainingState
 from eflib.trainer.state.storage import Piece, read_into
-from eflib.trainer.state.tree import names, unflatten
+from eflib.trainer.state.tree import names, unflatten_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,7 +168,7 @@ class ShardedState(TrainingState):
             whole = self._pass_on(own, line, source)
             kept.append(self._cut(name, whole))
             sent += whole.numel() * whole.element_size()
-        self.restore(unflatten(skeleton, kept))
+        self.restore(unflatten_state(skeleton, kept))
         return sent if self._world_size > 1 else 0
 
     def _pass_on(self, own: torch.Tensor | None, line: str, source: int) -> torch.Tensor:
@@ -269,7 +269,7 @@ class ShardedState(TrainingState):
         skeleton = manifest.skeleton
         targets = {name: self._target(name, manifest.tensors[name]) for name in names(skeleton)}
         read_into(folder, manifest, targets)
-        self.restore(unflatten(skeleton, [targets[name] for name in names(skeleton)]))
+        self.restore(unflatten_state(skeleton, [targets[name] for name in names(skeleton)]))
 
     def _target(self, name: str, stored: Stored) -> torch.Tensor:
         shape, dtype = torch.Size(stored.size), stored.torch_dtype

@@ -19,7 +19,7 @@ class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return the state."""
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:  # noqa: ANN401 - ignored
+    def load_state_dict(self, state_dict: dict[str, Any]) -> object:
         """Take the state."""
 
 

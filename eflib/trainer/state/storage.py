@@ -10,7 +10,7 @@ import os
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 from torch.distributed.checkpoint.default_planner import (
@@ -87,8 +87,8 @@ class PiecePlanner(SavePlanner):
 
     def set_up_planner(
         self,
-        state_dict: Any,  # noqa: ANN401 - torch's signature
-        storage_meta: Any = None,  # noqa: ANN401
+        state_dict: object,
+        storage_meta: object = None,
         is_coordinator: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         """Do nothing: the pieces say all."""
@@ -144,7 +144,12 @@ class RawWriter(StorageWriter):
         if checkpoint_id is not None:
             self._folder = Path(checkpoint_id)
 
-    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, FBT001 - torch's signature
+    def set_up_storage_writer(
+        self,
+        is_coordinator: bool,  # noqa: FBT001 - torch's signature
+        *args: object,
+        **kwargs: object,
+    ) -> None:
         """Make the folder."""
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -167,7 +172,7 @@ class RawWriter(StorageWriter):
                 begin = self._length
                 if isinstance(data, torch.Tensor) and data.numel():
                     flat = data.detach().contiguous().reshape(-1).view(torch.uint8)
-                    self._append(file, flat.numpy())
+                    self._append(file, flat.numpy().data)
                 length = self._length - begin
                 results.append(WriteResult(item.index, length, Extent(self._file, begin, length)))
             file.flush()
@@ -176,7 +181,7 @@ class RawWriter(StorageWriter):
         done.set_result(results)
         return done
 
-    def _append(self, file: Any, data: Any) -> None:  # noqa: ANN401 - a file; what has a buffer
+    def _append(self, file: BinaryIO, data: bytes | memoryview) -> None:
         view = memoryview(data)
         for at in range(0, len(view), CHUNK_BYTES):
             chunk = view[at : at + CHUNK_BYTES]
@@ -227,7 +232,7 @@ class RawReader(StorageReader):
         """Stay with the folder whose manifest was given."""
         del checkpoint_id
 
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:  # noqa: ANN401 - torch's signature
+    def read_metadata(self, *args: object, **kwargs: object) -> Metadata:
         """Return what the manifest says of the tensors."""
         return Metadata({name: _stored(stored) for name, stored in self._tensors.items()})
 
@@ -235,8 +240,8 @@ class RawReader(StorageReader):
         self,
         metadata: Metadata,
         is_coordinator: bool,  # noqa: FBT001 - torch's signature
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        *args: object,
+        **kwargs: object,
     ) -> None:
         """Find where each chunk lies."""
         self._extents = {

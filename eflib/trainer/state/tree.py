@@ -22,7 +22,7 @@ BROKEN = (
 """What ``names`` and ``unflatten`` may raise for a skeleton that ``flatten`` did not make."""
 
 
-def flatten(tree: Any, what: str = "state") -> tuple[str, list[torch.Tensor]]:  # noqa: ANN401
+def flatten(tree: object, what: str = "state") -> tuple[str, list[torch.Tensor]]:
     """Split a tree into its skeleton (JSON) and its tensors, in a fixed order.
 
     Args:
@@ -37,9 +37,21 @@ def flatten(tree: Any, what: str = "state") -> tuple[str, list[torch.Tensor]]:  
     return json.dumps(skeleton, separators=(",", ":")), tensors
 
 
-def unflatten(skeleton: str, tensors: list[torch.Tensor]) -> Any:  # noqa: ANN401
+def unflatten(skeleton: str, tensors: list[torch.Tensor]) -> object:
     """Put a tree together again."""
     return _decode(json.loads(skeleton), tensors)
+
+
+def unflatten_state(skeleton: str, tensors: list[torch.Tensor]) -> dict[str, Any]:
+    """Put the tree of a ``TrainingState`` together again.
+
+    Raises:
+        TypeError: It is of something else.
+    """
+    tree = unflatten(skeleton, tensors)
+    if not isinstance(tree, dict):
+        raise TypeError(f"the skeleton is of a {type(tree).__name__}, not of a state")
+    return tree
 
 
 def names(skeleton: str) -> list[str]:
@@ -55,7 +67,7 @@ def names(skeleton: str) -> list[str]:
     return ordered
 
 
-def _name(value: Any, way: str, found: dict[int, str]) -> None:  # noqa: ANN401
+def _name(value: object, way: str, found: dict[int, str]) -> None:
     items: list[tuple[Any, Any]] = []
     if isinstance(value, list):
         items = list(enumerate(value))
@@ -68,7 +80,7 @@ def _name(value: Any, way: str, found: dict[int, str]) -> None:  # noqa: ANN401
         _name(item, f"{way}/{key}" if way else str(key), found)
 
 
-def _encode(value: Any, tensors: list[torch.Tensor], what: str) -> Any:  # noqa: ANN401, PLR0911
+def _encode(value: object, tensors: list[torch.Tensor], what: str) -> object:  # noqa: PLR0911
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -100,7 +112,7 @@ def _encode(value: Any, tensors: list[torch.Tensor], what: str) -> Any:  # noqa:
     )
 
 
-def _decode(value: Any, tensors: list[torch.Tensor]) -> Any:  # noqa: ANN401
+def _decode(value: object, tensors: list[torch.Tensor]) -> object:
     if isinstance(value, list):
         return [_decode(item, tensors) for item in value]
     if isinstance(value, dict):

@@ -64,7 +64,7 @@ class ForwardPass:
         with self.autocast():
             return self._loss_fn(self.call(inputs), targets)
 
-    def call(self, inputs: Any) -> Any:  # noqa: ANN401 - whatever the data set and the model give
+    def call(self, inputs: object) -> object:
         """Call the model with inputs: a dict as keywords, a tuple or list as positions."""
         if isinstance(inputs, dict):
             return self._model(**inputs)

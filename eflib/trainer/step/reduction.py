@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -271,7 +271,7 @@ class GradientReducer:
             bucket.flat.add_(more.flat)
 
 
-def unread(number: Any) -> float | torch.Tensor:  # noqa: ANN401 - a number or a tensor of one
+def unread(number: float | torch.Tensor) -> float | torch.Tensor:
     """Return a control number: one on an accelerator as a tensor, so that nobody waits for it."""
     if not isinstance(number, torch.Tensor):
         return float(number)

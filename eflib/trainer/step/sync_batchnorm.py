@@ -7,7 +7,7 @@ over ranks, in the forward pass of each layer and in its backward pass.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -64,16 +64,22 @@ class RankSum:
                 layer.average_over_ranks(weight)
 
 
+class _Context(Protocol):
+    """What the forward pass of ``_Sum`` keeps for its backward pass."""
+
+    rank_sum: RankSum
+
+
 class _Sum(torch.autograd.Function):
     """The sum over ranks; each rank's loss depends on it, so its gradient is summed as well."""
 
     @staticmethod
-    def forward(ctx: Any, numbers: torch.Tensor, rank_sum: RankSum) -> torch.Tensor:  # noqa: ANN401
+    def forward(ctx: _Context, numbers: torch.Tensor, rank_sum: RankSum) -> torch.Tensor:
         ctx.rank_sum = rank_sum
         return rank_sum.add(numbers)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # noqa: ANN401
+    def backward(ctx: _Context, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         return ctx.rank_sum.add(grad.contiguous()), None
 
 
