@@ -16,13 +16,11 @@ MOST_LINES = 400
 LONG_FILES = {}
 MOST_METHODS = 20  # public and private
 LARGE_CLASSES = {
-    "eflib/trainer/state/sharded_state.py ShardedState": 22,
     "tests/helpers/disturbed.py DisturbedJob": 23,
     "tests/benchmarks/coordinator_load.py Load": 21,
     "tests/unit/coordinator/world.py World": 22,
 }
 MOST_SUPPRESSIONS_OF_ANY = 9
-SUPPRESSIONS_OF_ANY = 42
 # A record that crosses a process border has a type of eflib.messages.
 UNTYPED_RECORDS = {
     "eflib/agent/meeting.py",
@@ -81,7 +79,7 @@ def test_no_class_does_so_much_that_it_takes_more_than_twenty_methods():
 def test_any_is_suppressed_in_few_places():
     count = sum(len(re.findall(r"[#] noqa: .*ANN401", text)) for text in SOURCES.values())
 
-    assert count <= max(SUPPRESSIONS_OF_ANY, MOST_SUPPRESSIONS_OF_ANY)
+    assert count <= MOST_SUPPRESSIONS_OF_ANY
 
 
 def aliases(tree):

@@ -31,7 +31,7 @@ ELASTIC = "torch elastic's public start takes over the signal handlers of the ag
 EXCEPTIONS = {
     "eflib/agent/context.py": {"WorkerContext._pc": ELASTIC, "WorkerContext._start": ELASTIC},
     "eflib/agent/script.py": {"atexit._run_exitfuncs": END, "threading._shutdown": END},
-    "eflib/trainer/state/fsdp.py": dict.fromkeys(
+    "eflib/trainer/state/unsharding.py": dict.fromkeys(
         [
             "._clear_DTensor_sharding_propagator_cache",
             "._compiled_call_impl",
@@ -41,7 +41,6 @@ EXCEPTIONS = {
             "._module_info",
             "._module_to_pre_load_state_dict_hook_handle",
             "._module_to_pre_save_state_dict_hook_handle",
-            "._modules",
             "._orig_mod",
             "._orig_size",
             "._pg_registry",

@@ -1,23 +1,20 @@
-"""``fully_shard`` put on and taken off again: torch has no way to give FSDP2 another process group.
+"""``fully_shard`` put on a module, and what follows from how it cuts parameters.
 
-A module is wrapped for one group. For the next one it is unwrapped, which leaves it as the script
-made it, but for parameters on the meta device, and wrapped anew. What is undone is what
-``fully_shard`` of torch 2.8 to 2.13 does: class, hooks, states, parameters. A test holds it.
+A module is wrapped for one process group. For the next one it is unwrapped (``unsharding.py``),
+which leaves it as the script made it, but for parameters on the meta device, and wrapped anew.
 """
 
 from __future__ import annotations
 
-import gc
 from fnmatch import fnmatchcase
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch.distributed import _composable_state  # its map of modules has no other way out
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, Shard, _redistribute
+from torch.distributed.tensor import DTensor, Shard
 
 from eflib.errors import UsageError
+from eflib.trainer.state.unsharding import is_compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,9 +22,6 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 _LISTS = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.Sequential)
-_MEMORY = type(lru_cache(int))
-_DTENSOR = "torch.distributed.tensor"
-_ADDED = ("_is_fsdp_managed_module", "_fsdp_use_orig_params")  # attributes of wrapped modules
 
 
 def check(model: torch.nn.Module) -> None:
@@ -38,8 +32,7 @@ def check(model: torch.nn.Module) -> None:
             asks for sparse gradients.
     """
     for name, module in model.named_modules():
-        compiled = "_orig_mod" in module._modules or module._compiled_call_impl is not None
-        if compiled:
+        if is_compiled(module):
             raise UsageError(
                 f"parallel='fsdp': {name or 'the model'} is compiled",
                 hint="pass the model as it was before torch.compile",
@@ -152,65 +145,7 @@ def materialise(module: torch.nn.Module, device: torch.device) -> None:
                 if id(parameter) not in made:
                     memory = torch.empty_like(parameter, device=device)
                     made[id(parameter)] = torch.nn.Parameter(memory, parameter.requires_grad)
-                one._parameters[name] = made[id(parameter)]
-
-
-def unwrap(model: torch.nn.Module) -> None:
-    """Undo ``wrap``, at any moment of a step; parameters are then on the meta device."""
-    for module in list(model.modules()):
-        if not isinstance(module, FSDPModule):
-            continue
-        state: Any = fully_shard.state(module)  # type: ignore[attr-defined]
-        state._pre_forward_hook_handle.remove()
-        state._post_forward_hook_handle.remove()
-        groups = state._fsdp_param_groups
-        for group in groups:
-            for handle in (
-                *group._module_to_pre_save_state_dict_hook_handle.values(),
-                *group._module_to_pre_load_state_dict_hook_handle.values(),
-            ):
-                handle.remove()
-            for one in group.fsdp_params:
-                one._post_load_hook_handle.remove()
-                _put_back(one)
-        for held in (*(one for group in groups for one in group.fsdp_params), *groups, state):
-            vars(held).clear()  # graphs that broke off hold these, and these the process group
-        _composable_state._module_state_mapping.pop(module, None)
-        module.__class__ = type(module).__mro__[2]  # FSDP<Name>, FSDPModule, <Name>
-    for module in model.modules():
-        for name in [one for one in vars(module) if one in _ADDED or "_composable_api_" in one]:
-            del vars(module)[name]
-
-
-def _put_back(one: Any) -> None:  # noqa: ANN401 - torch's FSDPParam
-    place = one._module_info
-    rows = one.sharded_param
-    empty = torch.empty(one._orig_size, dtype=rows.dtype, device="meta")
-    parameter = torch.nn.Parameter(empty, rows.requires_grad)
-    place.module._parameters[place.param_name] = parameter
-    for module, name in zip(place.shared_modules, place.shared_param_names, strict=True):
-        module._parameters[name] = parameter
-
-
-def forget(mesh: DeviceMesh) -> None:
-    """Part a mesh from its group, and let DTensor's memories of its answers go: they name meshes.
-
-    There are a dozen such memories, more with each version of torch, some inside of functions. A
-    mesh of the same size counts as the same to them.
-    """
-    getattr(mesh, "_pg_registry", {}).clear()
-    for one in gc.get_objects():
-        if type(one) is _MEMORY and getattr(one, "__module__", "").startswith(_DTENSOR):
-            one.cache_clear()
-    for place, name in (
-        (torch._C, "_clear_DTensor_sharding_propagator_cache"),  # from torch 2.10
-        (_redistribute, "clear_redistribute_planner_cache"),  # from torch 2.11
-    ):
-        getattr(place, name, _nothing)()
-
-
-def _nothing() -> None:
-    """Stand for what a version of torch does not have."""
+                setattr(one, name, made[id(parameter)])
 
 
 def rows_of(num_rows: int, rank: int, world_size: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from eflib.errors import StateMismatchError, UsageError
 from eflib.trainer import timeouts
 from eflib.trainer.collectives import broadcast, broadcast_text, gather, gather_rows
-from eflib.trainer.state import checkpoint, fsdp
+from eflib.trainer.state import checkpoint, fsdp, unsharding
 from eflib.trainer.state.digest import digest
 from eflib.trainer.state.manifest import Stored, read_manifest
 from eflib.trainer.state.state import Stateful, TrainingState
@@ -122,8 +122,8 @@ class ShardedState(TrainingState):
         if self._mesh is None:
             return
         self._optimizer.state.clear()
-        fsdp.unwrap(self._model)
-        fsdp.forget(self._mesh)
+        unsharding.unwrap(self._model)
+        unsharding.forget(self._mesh)
         self._mesh = None
         self._repoint()
         gc.collect()  # graphs of a step that broke off hold the group
@@ -165,22 +165,11 @@ class ShardedState(TrainingState):
         kept, sent = [], 0
         for place, (name, line) in enumerate(zip(names(skeleton), lines, strict=True)):
             own = tensors[place] if self._rank == source else None
-            whole = self._pass_on(own, line, source)
+            whole = _pass_on(own, line, source, self._world_size)
             kept.append(self._cut(name, whole))
             sent += whole.numel() * whole.element_size()
         self.restore(unflatten_state(skeleton, kept))
         return sent if self._world_size > 1 else 0
-
-    def _pass_on(self, own: torch.Tensor | None, line: str, source: int) -> torch.Tensor:
-        dtype, _, shape = line.partition("|")
-        if own is None:
-            sizes = [int(size) for size in shape.split(",") if size]
-            own = torch.empty(sizes, dtype=getattr(torch, dtype))
-        elif self._world_size > 1:
-            own = own.cpu().contiguous()
-        if self._world_size > 1:
-            broadcast(own, source)
-        return own
 
     def _cut(self, name: str, whole: torch.Tensor) -> torch.Tensor:
         if not self._has_rows(name, whole.shape) or self._mesh is None:
@@ -245,7 +234,8 @@ class ShardedState(TrainingState):
         whole = super().snapshot()
         if not self.is_sharded:
             return whole
-        pieces = [one for piece in whole.pieces for one in self._own_pieces(piece)]
+        place = (self._rank, self._world_size)
+        pieces = [one for piece in whole.pieces for one in _own_pieces(piece, *place)]
         return replace(
             whole,
             pieces=pieces,
@@ -253,15 +243,6 @@ class ShardedState(TrainingState):
             num_writers=self._world_size,
             token=self.token,
         )
-
-    def _own_pieces(self, piece: Piece) -> list[Piece]:
-        if not isinstance(piece.tensor, DTensor):
-            return [piece] if self._rank == 0 else []
-        start, stop = fsdp.rows_of(piece.size[0], self._rank, self._world_size)
-        if start == stop:
-            return []
-        offsets = (start, *piece.offsets[1:])
-        return [replace(piece, tensor=fsdp.local_of(piece.tensor), offsets=offsets)]
 
     def read(self, folder: Path) -> None:
         """Take this rank's rows from a checkpoint, whatever number of ranks wrote it."""
@@ -296,6 +277,30 @@ class ShardedState(TrainingState):
             )
         whole = hashlib.blake2b(repr(seen).encode(), digest_size=8).digest()
         return int.from_bytes(whole, "little") >> 1
+
+
+def _own_pieces(piece: Piece, rank: int, world_size: int) -> list[Piece]:
+    """Return what a rank writes of a tensor: its rows; rank 0 what all hold alike."""
+    if not isinstance(piece.tensor, DTensor):
+        return [piece] if rank == 0 else []
+    start, stop = fsdp.rows_of(piece.size[0], rank, world_size)
+    if start == stop:
+        return []
+    offsets = (start, *piece.offsets[1:])
+    return [replace(piece, tensor=fsdp.local_of(piece.tensor), offsets=offsets)]
+
+
+def _pass_on(own: torch.Tensor | None, line: str, source: int, world_size: int) -> torch.Tensor:
+    """Return the source's tensor on every rank."""
+    dtype, _, shape = line.partition("|")
+    if own is None:
+        sizes = [int(size) for size in shape.split(",") if size]
+        own = torch.empty(sizes, dtype=getattr(torch, dtype))
+    elif world_size > 1:
+        own = own.cpu().contiguous()
+    if world_size > 1:
+        broadcast(own, source)
+    return own
 
 
 def _spec(tensor: torch.Tensor) -> str:

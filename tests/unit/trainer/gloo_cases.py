@@ -222,12 +222,7 @@ def hand_over(state, *, has_state):
     sent = send_state(state, standings)
     common = compare_digests(state)
     state.model_tensors()["number"].add_(1)  # it is its own: nothing is shared with a message
-    return {
-        "before": before,
-        "digest": common,
-        "step": state.global_step,
-        "sent": sent,
-    }
+    return {"before": before, "digest": common, "step": state.global_step, "sent": sent}
 
 
 def nothing_to_send(rank):
