@@ -118,10 +118,10 @@ def parse_deadline(text: str, *, now: float, zone: tzinfo | None = None) -> floa
             hint="give an earlier one, or none to run as best effort",
         )
     if deadline <= now:
-        ago = f"{format_duration(now - deadline)} ago" if deadline < now else "this very moment"
+        ago = f"was {format_duration(now - deadline)} ago" if deadline < now else "is right now"
         moment_text = format_deadline(deadline, zone=zone)
         raise UsageError(
-            f"the deadline {text!r} is in the past: {moment_text} was {ago}",
+            f"the deadline {text!r} is in the past: {moment_text} {ago}",
             hint="give a later one, or none to run as best effort",
         )
     return deadline

@@ -135,7 +135,7 @@ def close_match(word: str, known: list[str]) -> str:
 
 def _unknown(spelling: str, known: dict[str, Option], interface: Interface) -> Option:
     guess = close_match(spelling.replace("_", "-"), [text for text in known if text[1] == "-"])
-    place = "A script's own options stand behind its name." if interface.ends_at_script else ""
+    place = "Options of the script go after its name." if interface.ends_at_script else ""
     hint = " ".join(part for part in (guess or "see --help.", place) if part)
     raise UnknownOptionError(f"there is no option {spelling}", hint=hint)
 

@@ -80,15 +80,15 @@ def request(  # noqa: PLR0913 - each is an option; fire reads them here
 
     Args:
         deadline: When it must be done: 2h, 90m, 1h30m, 18:00, 2026-12-01T09:00 or now+2hours.
-            Without one the job gets what the others leave.
-        soft: Take the job even if it will be late; it yields to jobs with a hard deadline.
-        slots: CPU slots of this machine, as stand-ins where there is no GPU, if no agent runs here
-            yet. Also --nproc-per-node.
-        max_gpus: Never give it more than so many GPUs.
-        name: What the job is called; by default as its script.
-        profile: Its measured scaling curve; without one, and none kept from earlier, it is measured
-            first.
-        log_dir: Where its logs go, one file per rank and generation.
+            Without one the job uses whatever the others leave idle.
+        soft: Accept the job even if it will be late; jobs with a hard deadline come first.
+        slots: Number of CPU slots, used in place of GPUs on a machine without any, for the agent
+            that is started here if none is running. Also --nproc-per-node.
+        max_gpus: Never give it more GPUs than this.
+        name: Name of the job; the script's name by default.
+        profile: Its measured scaling curve. Without one, that kept from an earlier run is used; if
+            there is none, it is measured first.
+        log_dir: Folder for its logs, one file per rank and generation.
         store: Where the cluster is: a folder or tcp://host:port. By default one of your own, in
             $EFLIB_HOME.
         env: Variables to send to the job besides those that Python, torch and the like read, as in

@@ -190,7 +190,7 @@ class _Watch:
         try:
             self._restart()
         except EflibError as cause:
-            self._screen.say(f"it cannot be started: {cause.problem}", style="yellow")
+            self._screen.say(f"it cannot be restarted: {cause.problem}", style="yellow")
 
 
 class _CoordinatorWatch(_Watch):
@@ -210,14 +210,14 @@ class _CoordinatorWatch(_Watch):
         away = self._sight.away()
         if not away:
             if self._is_away:
-                self._screen.say("the coordinator runs again")
+                self._screen.say("the coordinator is running again")
             self._is_away = False
             return
         if not self._is_away:
             self._is_away, self._next_restart = True, now + RESTART_SECONDS
             self._screen.say(
-                "the coordinator has gone; the job trains on without it. It is started again in "
-                f"{format_duration(RESTART_SECONDS)} unless somebody does so before",
+                "the coordinator is gone; the job keeps training without it. It will be restarted "
+                f"in {format_duration(RESTART_SECONDS)} unless somebody restarts it before",
                 style="yellow",
             )
         if away > GIVE_UP_SECONDS:
@@ -242,14 +242,15 @@ class _AgentWatch(_Watch):
         is_managed = (self._source.coordinator() or {}).get("managed", False)
         for node in lost:
             if node not in self._lost:
-                follows = "another is started" if is_managed else "start one with: efctl agent"
+                own, other = "another one is being started", "start one with: efctl agent"
+                follows = own if is_managed else other
                 self._screen.say(
                     f"the agent of node {node} has died, and its workers with it; {follows}",
                     style="yellow",
                 )
         for node in self._lost:
             if node not in lost:
-                self._screen.say(f"an agent of node {node} runs again")
+                self._screen.say(f"an agent of node {node} is running again")
         self._lost = lost
         # One that ends with the coordinator before this one may still have been there at the start.
         if is_managed and (lost or not self._source.nodes()):

@@ -57,12 +57,12 @@ class Submitted:
                 services.release(self.cluster)
 
     def _cancel(self) -> None:
-        note = f"cancelling job {self.job_id}; once more to leave it to itself"
+        note = f"cancelling job {self.job_id}; press Ctrl-C again to leave it running"
         self.screen.say(note, style="yellow")
         try:
             self.asker.request("cancel", job=self.job_id)
         except EflibError as error:
-            self.screen.say(f"it may still run: {error.problem}", style="yellow")
+            self.screen.say(f"it may still be running: {error.problem}", style="yellow")
             return
         if self.follower.until_ended_within(CANCEL_SECONDS) is None:
             look = f"see: efctl status {self.job_id}"
@@ -180,8 +180,8 @@ def _warn_of_options_behind(asked: LaunchRequest, screen: Screen) -> None:
         option = word.partition("=")[0]
         if option in _PASSING:
             screen.say(
-                f"note: {option} stands behind {asked.script} and goes to it; for eflaunch, "
-                f"write it before",
+                f"note: {option} comes after {asked.script} and is passed to it; to give it to "
+                f"eflaunch, put it before",
                 style="yellow",
             )
 
@@ -191,7 +191,7 @@ def _warn_of_slots(asked: LaunchRequest, cluster: Cluster, screen: Screen) -> No
     held = sum(int(node.get("slots") or 0) for node in nodes)
     if asked.slots is not None and nodes and held != asked.slots:
         screen.say(
-            f"note: --slots {asked.slots} is not used: an agent already runs here, and the "
+            f"note: --slots {asked.slots} is not used: an agent is already running here, and the "
             f"cluster has {held}; see: efctl nodes",
             style="yellow",
         )

@@ -129,8 +129,8 @@ class JobWatch:
             away = self._sight.away()
             if away >= AWAY_SECONDS:
                 raise CoordinatorUnreachableError(
-                    f"no coordinator has run for {format_duration(away)}: what becomes of job "
-                    f"{wording.title(self._last)!r} cannot be seen",
+                    f"no coordinator has run for {format_duration(away)}: the state of job "
+                    f"{wording.title(self._last)!r} is not updated any more",
                     hint="start it with: efctl coordinator",
                 )
         return self._last

@@ -182,7 +182,7 @@ def outcome(status: Status, *, now: float) -> EflibError | None:
 def unreachable(status: Status, *, seconds: float) -> CoordinatorUnreachableError:
     """Return the error for a coordinator that went away and cannot be brought back."""
     return CoordinatorUnreachableError(
-        f"the coordinator has not run for {format_duration(seconds)} and cannot be started again",
+        f"the coordinator has not run for {format_duration(seconds)} and cannot be restarted",
         detail=f"job {title(status)!r} may still be training; its logs: {status.get('log_dir')}",
         hint="start it with: efctl coordinator",
     )
@@ -190,7 +190,7 @@ def unreachable(status: Status, *, seconds: float) -> CoordinatorUnreachableErro
 
 def _failure(status: Status) -> WorkerFailedError:
     error = status.get("error") or {}
-    message = error.get("message") or status.get("reason") or "it gave no reason"
+    message = error.get("message") or status.get("reason") or "no reason was given"
     lines = str(error.get("traceback") or "").rstrip().splitlines()
     places = [f"rank {error['rank']}"] if error.get("rank") is not None else []
     places += [f"node {error['node']}"] if error.get("node") else []

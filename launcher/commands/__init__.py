@@ -6,18 +6,18 @@ file's.
 """
 
 COMMANDS = {
-    "status": "where one job stands, or all that run",
-    "list": "all jobs, those that ended too",
+    "status": "state of one job, or of all that run",
+    "list": "all jobs, including finished ones",
     "describe": "everything known about one job",
-    "logs": "what a job's ranks have written",
-    "cancel": "end a job",
-    "rescale": "give a job a fixed number of GPUs, or back to the scheduler",
-    "profile": "measure how fast a script is on 1, 2, 4, ... GPUs, and keep that",
-    "nodes": "the machines, their GPUs and who uses them",
+    "logs": "output of a job's ranks",
+    "cancel": "cancel a job",
+    "rescale": "give a job a fixed number of GPUs, or let the scheduler choose",
+    "profile": "measure how fast a script is on 1, 2, 4, ... GPUs",
+    "nodes": "nodes, their GPUs and the jobs that use them",
     "profiles": "the scaling curves that ship: list, show, plot, import",
     "simulate": "replay a trace of jobs under a policy",
     "trace": "make a trace of jobs to simulate",
-    "plot": "draw what simulations found",
+    "plot": "plot the results of simulations",
     "coordinator": "run the coordinator in the foreground",
     "agent": "run this machine's agent in the foreground",
 }

@@ -21,8 +21,8 @@ def command(
     """Run this machine's agent in the foreground until a signal; its workers end with it.
 
     Args:
-        slots: Offer so many CPU slots; by default the GPUs, or where there is none a slot per CPU.
-        node: What this machine is called; by default its host name.
+        slots: Number of CPU slots to offer; by default the GPUs, or one slot per CPU without GPUs.
+        node: Name of this node; its host name by default.
         store: Where the cluster is: a folder or tcp://host:port.
         host: Address by which other nodes reach this one, where process groups meet; by default
             the one from which this machine reaches the store.

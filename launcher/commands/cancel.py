@@ -12,7 +12,7 @@ ENDED_SECONDS = 30.0
 
 
 def command(job: str, *, store: str | None = None, json: bool = False) -> None:
-    """End a job and wait until it has ended.
+    """Cancel a job and wait until its workers have left.
 
     Args:
         job: A job's name or id.

@@ -10,7 +10,7 @@ from eflib.launcher.foreground import logged_to_stderr
 def command(*, store: str | None = None) -> None:
     """Run the coordinator in the foreground until a signal.
 
-    It goes on from its journal: jobs that train meanwhile are not disturbed.
+    It resumes from its journal; jobs that are training are not disturbed.
 
     Args:
         store: Where the cluster is: a folder or tcp://host:port.

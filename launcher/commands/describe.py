@@ -24,7 +24,7 @@ _SHOWN = (
 
 
 def command(job: str, *, store: str | None = None, json: bool = False) -> None:
-    """Tell everything that is known about a job: what was submitted, its rescales, its story.
+    """Show everything known about a job: what was submitted, its rescales, its history.
 
     Args:
         job: A job's name or id.

@@ -19,4 +19,4 @@ def command(*, store: str | None = None, json: bool = False) -> None:
     elif jobs:
         tables.print_jobs(jobs)
     else:
-        print("no job was submitted yet; submit one with: eflaunch train.py")
+        print("no jobs yet; submit one with: eflaunch train.py")

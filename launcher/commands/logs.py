@@ -25,7 +25,7 @@ def command(
 
     Args:
         job: A job's name or id.
-        follow: Go on until the job has ended, or no coordinator runs any more.
+        follow: Keep printing until the job ends, or no coordinator is running any more.
         rank: Only this rank's lines; by default those of all ranks, one rank after the other.
         store: Where the cluster is: a folder or tcp://host:port.
     """

@@ -7,7 +7,7 @@ from eflib.launcher.commands.reading import cluster_to_read
 
 
 def command(*, store: str | None = None, json: bool = False) -> None:
-    """List the machines of the cluster, their GPUs or CPU slots, and who uses them.
+    """List the nodes of the cluster, their GPUs or CPU slots, and the jobs that use them.
 
     Args:
         store: Where the cluster is: a folder or tcp://host:port.
@@ -19,4 +19,4 @@ def command(*, store: str | None = None, json: bool = False) -> None:
     elif nodes:
         tables.print_nodes(nodes)
     else:
-        print("no agent runs; start this machine's with: efctl agent")
+        print("no agent is running; start one on this machine with: efctl agent")

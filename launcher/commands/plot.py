@@ -12,17 +12,17 @@ from eflib.simulator.results import RunResult, load
 
 
 def command(kind: str, folder: str, *, policies: str | None = None, out: str | None = None) -> None:
-    """Draw what simulations found, as PNG and SVG.
+    """Plot the results of simulations, as PNG and SVG.
 
-    allocation: who held which GPU when, a figure for each run. satisfaction: deadlines met by
+    allocation: which job held which GPU when, a figure for each run. satisfaction: deadlines met by
     policy and trace. cluster-size, best-effort: the same by size of the cluster, by share of
     best-effort jobs. efficiency: of the cluster over time, a figure for each trace and cluster.
 
     Args:
         kind: allocation, satisfaction, cluster-size, best-effort or efficiency.
-        folder: A run as efctl simulate --out writes it, or any folder above several.
-        policies: Only runs of these, as in elasticflow,edf.
-        out: The figure's path, its ending aside; by default named after its kind.
+        folder: A run written by efctl simulate --out, or any folder above several.
+        policies: Only runs of these policies, as in elasticflow,edf.
+        out: Path of the figure without its ending; named after its kind by default.
     """
     if kind not in KINDS:
         raise UsageError(f"no figure named {kind!r}", hint=f"there are {', '.join(KINDS)}")

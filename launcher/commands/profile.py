@@ -25,18 +25,19 @@ def command(  # noqa: PLR0913 - each is an option
     plot: str | None = None,
     json: bool = False,
 ) -> None:
-    """Measure a script's steps per second on 1, 2, 4, ... GPUs, in short runs on free ones.
+    """Measure a script's steps per second on 1, 2, 4, ... GPUs, in short runs on free GPUs.
 
-    The curve is kept, and used when the script is submitted; nothing is trained for good. Counts
-    that could not be measured are extrapolated, and marked so.
+    The curve is kept and used when the script is submitted; the training itself is thrown away.
+    Counts that could not be measured are extrapolated, and marked as such.
 
     Args:
-        script: The training script, as for eflaunch; what follows it is its own.
+        script: The training script; arguments after it are passed to it.
         arguments: The script's own arguments.
         module: SCRIPT is a module's name, as with python -m.
-        slots: CPU slots of this machine, if no agent runs here yet. Also --nproc-per-node.
-        max_gpus: Measure on so many at most.
-        name: What the run is called; by default as its script.
+        slots: Number of CPU slots for the agent that is started here if none is running. Also
+            --nproc-per-node.
+        max_gpus: Measure on at most this many GPUs.
+        name: Name of the run; the script's name by default.
         store: Where the cluster is: a folder or tcp://host:port.
         env: Variables to send to the run, as for eflaunch.
         plot: Draw the curve into this file, as PNG and SVG; needs matplotlib.

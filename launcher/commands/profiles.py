@@ -38,8 +38,8 @@ def command(  # noqa: PLR0913 - each is an option
     Args:
         action: list, show, plot or import.
         name: For show and plot a model or a file; for import the table or folder.
-        device: Curves of this accelerator only, such as a100; for import, what was measured on.
-        global_batch_size: Curves at this many samples per step only.
+        device: Curves of this accelerator only, such as a100; for import, the one measured on.
+        global_batch_size: Curves at this global batch size only, in samples per step.
         source: For import, who measured and published the tables.
         out: For plot, the figure, written as PNG and SVG; for import, the folder to write to. By
             default named after what is plotted, or after the device.

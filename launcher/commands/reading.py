@@ -11,10 +11,12 @@ from eflib.launcher import wording
 from eflib.launcher.documents import Cluster, open_cluster
 
 if TYPE_CHECKING:
-    from eflib.errors import UsageError
-from eflib.launcher.documents import Document
+    from eflib.launcher.documents import Document
 
-ABSENT = "note: no coordinator runs; this is what the last one wrote (start one: efctl coordinator)"
+ABSENT = (
+    "note: no coordinator is running; this is what the last one wrote "
+    "(start one with: efctl coordinator)"
+)
 
 
 def cluster_to_read(store: str | None) -> Cluster:

@@ -19,9 +19,9 @@ def command(
     store: str | None = None,
     json: bool = False,
 ) -> None:
-    """Give a job a fixed number of GPUs, or leave it to the scheduler again.
+    """Give a job a fixed number of GPUs, or let the scheduler choose again.
 
-    It is an operator's override: the number holds until 'efctl rescale JOB auto'. The job goes on
+    It is an operator's override: the number holds until 'efctl rescale JOB auto'. The job keeps
     training while the change is prepared.
 
     Args:
@@ -49,10 +49,10 @@ def command(
     if json:
         tables.print_json(reply)
     elif wanted is None:
-        print(f"{wording.title(status)}: left to the scheduler again")
+        print(f"{wording.title(status)}: sized by the scheduler again")
     else:
         plural = "" if wanted == 1 else "s"
-        print(f"{wording.title(status)}: {wanted} worker{plural} {'now' if wait else 'ordered'}")
+        print(f"{wording.title(status)}: {wanted} worker{plural} {'now' if wait else 'requested'}")
 
 
 def _wait(watch: JobWatch, title: str, wanted: int, seconds: float) -> None:
@@ -69,8 +69,8 @@ def _wait(watch: JobWatch, title: str, wanted: int, seconds: float) -> None:
             return f"job {title!r} has ended ({status['state']}) before it had {wanted} workers"
         if held and status.get("pinned") != wanted:
             other = status.get("pinned")
-            now = "left to the scheduler" if other is None else f"to have {other} workers"
-            return f"job {title!r} is {now} by now, not to have {wanted}: somebody changed it again"
+            now = "sized by the scheduler" if other is None else f"held at {other} workers"
+            return f"job {title!r} is now {now}, not {wanted}: somebody rescaled it again"
         return ""
 
     watch.until(

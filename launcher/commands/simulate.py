@@ -28,7 +28,7 @@ def command(  # noqa: PLR0913 - each is an option
     out: str | None = None,
     json: bool = False,
 ) -> None:
-    """Replay a trace of jobs under a policy, and say what became of them.
+    """Replay a trace of jobs under a policy, and print the outcome.
 
     Args:
         trace: CSV file of jobs; efctl trace makes one.

@@ -18,7 +18,7 @@ _SHOWN = (
 
 
 def command(job: str | None = None, *, store: str | None = None, json: bool = False) -> None:
-    """Show where one job stands, or all that have not ended.
+    """Show the state of one job, or of all jobs that have not ended.
 
     Args:
         job: A job's name or id.
@@ -33,7 +33,7 @@ def command(job: str | None = None, *, store: str | None = None, json: bool = Fa
         elif jobs:
             tables.print_jobs(jobs)
         else:
-            print("no job runs or waits; see those that ended with: efctl list")
+            print("no jobs are running or waiting; list finished ones with: efctl list")
         return
     status = public(cluster.find(job))
     if json:

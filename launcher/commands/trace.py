@@ -20,22 +20,22 @@ def command(  # noqa: PLR0913 - each is an option
     deadline_factors: str | None = None,
     seed: str | None = None,
 ) -> None:
-    """Make a trace of jobs for efctl simulate: drawn at random, or from a cluster's raw log.
+    """Make a trace of jobs for efctl simulate, at random or from a cluster's raw log.
 
-    Arrivals are Poisson, durations log-uniform, and a deadline is so many durations after the
-    submission. The same seed gives the same trace. With --log, arrivals, durations and GPUs are
-    those of the log; models and deadlines are drawn.
+    Arrivals are Poisson, durations log-uniform, and a deadline is a multiple of the duration after
+    the submission. The same seed gives the same trace. With --log, arrivals, durations and GPUs
+    are those of the log; models and deadlines are drawn at random.
 
     Args:
         out: The CSV file to write.
         jobs: How many jobs to draw; 100 by default.
         mean_gap: Mean seconds between submissions; 1500 by default.
         log: CSV with job_id,submission_time,duration,num_gpu to convert.
-        min_duration: With --log, leave out jobs of fewer seconds; the published traces: 600.
+        min_duration: With --log, leave out jobs of fewer seconds; the published traces use 600.
         profiles: Device (a100, t4) or folder that models are drawn from; a100 by default.
-        best_effort_share: Share of jobs whose deadline does not count, 0 to 1.
-        deadline_factors: Least and greatest deadline in durations; 0.5,1.5 by default.
-        seed: What all is drawn from; 0 by default.
+        best_effort_share: Share of best-effort jobs, from 0 to 1.
+        deadline_factors: Smallest and largest deadline, in durations; 0.5,1.5 by default.
+        seed: Random seed; 0 by default.
     """
     draws = generate.Draws(
         seed=values.number(seed, "--seed", least=0, most=2**63) or 0,

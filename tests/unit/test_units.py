@@ -87,8 +87,8 @@ def test_without_a_zone_the_machine_s_own_is_meant(monkeypatch):
         ("11:30", "2026-11-30T11:30:00+01:00 was 30m ago"),
         ("2026-11-29T12:00", "2026-11-29T12:00:00+01:00 was 1d ago"),
         ("2026-11-30T11:59:55", "2026-11-30T11:59:55+01:00 was 5s ago"),
-        ("12:00", "2026-11-30T12:00:00+01:00 was this very moment"),
-        ("now+0s", "2026-11-30T12:00:00+01:00 was this very moment"),
+        ("12:00", "2026-11-30T12:00:00+01:00 is right now"),
+        ("now+0s", "2026-11-30T12:00:00+01:00 is right now"),
     ],
 )
 def test_a_past_deadline_is_refused_and_told_how_long_ago(text, ago):

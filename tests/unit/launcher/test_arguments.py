@@ -111,7 +111,7 @@ def refused(text, error=UsageError):
     return caught.value.problem, caught.value.hint
 
 
-PLACE = "A script's own options stand behind its name."
+PLACE = "Options of the script go after its name."
 
 
 @pytest.mark.parametrize(

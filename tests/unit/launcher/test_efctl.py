@@ -69,7 +69,7 @@ def test_status_of_all_shows_those_that_have_not_ended(run, jobs, a_status):
     assert "digits-1" in out
     assert "gpt-1" not in out
     jobs.write(a_status(state="SUCCEEDED"))
-    assert run("efctl status").out.startswith("no job runs or waits")
+    assert run("efctl status").out.startswith("no jobs are running or waiting")
 
 
 def test_the_age_of_the_last_checkpoint_is_shown_and_grows_without_a_coordinator(
@@ -99,10 +99,10 @@ def test_list_shows_all_in_rows_that_stay_whole(run, jobs, monkeypatch):
 
 
 def test_an_empty_cluster_says_what_to_do(run, coordinator):
-    assert run("efctl list").out == (
-        "no job was submitted yet; submit one with: eflaunch train.py\n"
+    assert run("efctl list").out == ("no jobs yet; submit one with: eflaunch train.py\n")
+    assert run("efctl nodes").out == (
+        "no agent is running; start one on this machine with: efctl agent\n"
     )
-    assert run("efctl nodes").out == ("no agent runs; start this machine's with: efctl agent\n")
 
 
 def test_describe_tells_everything_but_no_secrets(run, jobs):
@@ -175,9 +175,9 @@ def test_cancel_waits_within_a_bound(run, jobs, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "num_gpus", "out"),
     [
-        ("digits 2", 2, "digits: 2 workers ordered\n"),
-        ("digits-1 1", 1, "digits: 1 worker ordered\n"),
-        ("digits auto", None, "digits: left to the scheduler again\n"),
+        ("digits 2", 2, "digits: 2 workers requested\n"),
+        ("digits-1 1", 1, "digits: 1 worker requested\n"),
+        ("digits auto", None, "digits: sized by the scheduler again\n"),
         ("digits 4 --wait", 4, "digits: 4 workers now\n"),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_rescale_of_a_job_that_ends_meanwhile_says_so_at_once(run, jobs, a_sta
 
 
 @pytest.mark.parametrize(
-    ("pinned", "now"), [(2, "to have 2 workers"), (None, "left to the scheduler")]
+    ("pinned", "now"), [(2, "held at 2 workers"), (None, "sized by the scheduler")]
 )
 def test_a_rescale_that_somebody_changes_again_says_so_at_once(
     run, following, jobs, a_status, pinned, now
@@ -237,7 +237,7 @@ def test_a_rescale_that_somebody_changes_again_says_so_at_once(
     following.statuses = [a_status(pinned=3), a_status(pinned=pinned)]
     ran = run("efctl rescale digits 3 --wait")
     assert ran.status == 1
-    assert f"job 'digits' is {now} by now, not to have 3" in ran.last_line
+    assert f"job 'digits' is now {now}, not 3: somebody" in ran.last_line
 
 
 def test_a_rescale_to_nothing_waits_until_no_worker_is_left(run, following, jobs, a_status):

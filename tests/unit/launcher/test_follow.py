@@ -154,9 +154,9 @@ def test_a_coordinator_that_comes_back_by_itself_is_left_alone(make, a_status, f
     follower.until_ended()
     assert started == []
     told = [line for line in follower.err() if "coordinator" in line]
-    gone = "the coordinator has gone; the job trains on without it. "
-    again = "It is started again in 15s unless somebody does so before"
-    assert told == [gone + again, "the coordinator runs again"]
+    gone = "the coordinator is gone; the job keeps training without it. "
+    again = "It will be restarted in 15s unless somebody restarts it before"
+    assert told == [gone + again, "the coordinator is running again"]
 
 
 def test_a_coordinator_that_stays_away_is_started_again(make, a_status, fake_time):
@@ -184,7 +184,7 @@ def test_a_coordinator_that_cannot_be_started_is_given_up_within_a_bound(make, a
     with pytest.raises(CoordinatorUnreachableError) as caught:
         follower.until_ended()
     assert caught.value.problem.startswith("the coordinator has not run for 2m")
-    assert "it cannot be started: no answer after 10 s" in follower.err()
+    assert "it cannot be restarted: no answer after 10 s" in follower.err()
 
 
 def test_an_agent_that_died_is_started_again(make, a_status, fake_time):
@@ -206,8 +206,8 @@ def test_an_agent_that_died_is_started_again(make, a_status, fake_time):
     assert len(started) == 1
     told = [line for line in follower.err() if "agent" in line]
     assert told == [
-        "the agent of node n0 has died, and its workers with it; another is started",
-        "an agent of node n0 runs again",
+        "the agent of node n0 has died, and its workers with it; another one is being started",
+        "an agent of node n0 is running again",
     ]
 
 

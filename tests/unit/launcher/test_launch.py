@@ -145,7 +145,7 @@ def test_ctrl_c_cancels_the_job_and_waits_for_its_end(run, script, following, a_
     ran = run("eflaunch train.py")
     assert ran.status == 130
     assert following.asked[-1] == ("cancel", {"job": "digits-1"})
-    assert ran.last_line == "cancelling job digits-1; once more to leave it to itself"
+    assert ran.last_line == "cancelling job digits-1; press Ctrl-C again to leave it running"
     assert "Traceback" not in ran.err
 
 
@@ -153,7 +153,7 @@ def test_a_cancel_that_does_not_work_is_told(run, script, following, a_status, m
     following.statuses = [a_status(), KeyboardInterrupt()]
     following.replies["cancel"] = CoordinatorUnreachableError("no answer")
     ran = run("eflaunch train.py")
-    assert (ran.status, ran.last_line) == (130, "it may still run: no answer")
+    assert (ran.status, ran.last_line) == (130, "it may still be running: no answer")
     monkeypatch.setattr("eflib.launcher.launch.CANCEL_SECONDS", 0.01)
     following.statuses = [a_status(), KeyboardInterrupt()]
     following.replies["cancel"] = {}
@@ -167,7 +167,8 @@ def test_an_option_behind_the_script_is_pointed_out(run, script, following, a_st
     ran = run("eflaunch train.py --deadline=2h")
     assert ran.status == 0
     assert ran.err.splitlines()[0] == (
-        "note: --deadline stands behind train.py and goes to it; for eflaunch, write it before"
+        "note: --deadline comes after train.py and is passed to it; to give it to eflaunch, "
+        "put it before"
     )
 
 
@@ -176,7 +177,7 @@ def test_slots_that_are_not_used_are_pointed_out(run, script, following, a_statu
     following.statuses = [a_status(state="SUCCEEDED")]
     ran = run("eflaunch --slots 4 train.py")
     assert ran.err.splitlines()[0] == (
-        "note: --slots 4 is not used: an agent already runs here, and the cluster has 2; "
+        "note: --slots 4 is not used: an agent is already running here, and the cluster has 2; "
         "see: efctl nodes"
     )
 

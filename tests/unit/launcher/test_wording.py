@@ -156,7 +156,7 @@ def test_a_worker_that_was_killed_may_have_had_too_little_memory(a_status):
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({}, "job 'digits' failed: it gave no reason"),
+        ({}, "job 'digits' failed: no reason was given"),
         ({"reason": "no ElasticTrainer"}, "job 'digits' failed: no ElasticTrainer"),
         (
             {"error": {"message": "  "}, "log_dir": "/logs"},
@@ -197,6 +197,6 @@ def test_a_cancelled_job_says_so(a_status):
 def test_a_coordinator_that_stays_away_is_named(a_status):
     error = wording.unreachable(a_status(log_dir="/logs"), seconds=120)
     assert error.exit_status == 5
-    assert error.problem == ("the coordinator has not run for 2m and cannot be started again")
+    assert error.problem == ("the coordinator has not run for 2m and cannot be restarted")
     assert error.detail == "job 'digits' may still be training; its logs: /logs"
     assert error.hint == "start it with: efctl coordinator"
