@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from eflib.coordinator.membership import Membership
 from eflib.coordinator.records import RunRecord, SpeedRecord
@@ -12,7 +13,9 @@ from eflib.messages.generations import PAUSE, STOP
 from eflib.messages.journal import TakenProfile, TakenSubmit
 from eflib.messages.records import JobSpec
 from eflib.profiler.fit import Observation
-from eflib.scheduling import Gpu
+
+if TYPE_CHECKING:
+    from eflib.scheduling import Gpu
 
 MAX_LINE = 2000
 """Characters of a line of a job's story."""
@@ -106,11 +109,6 @@ class Job:
             job.speed.expects_curve = True
         job.tell(now, "submitted")
         return job
-
-    @property
-    def number(self) -> int:
-        """Its number in the order of submission, with which its id ends."""
-        return int(self.job.rpartition("-")[2])
 
     @property
     def name(self) -> str:

@@ -107,7 +107,7 @@ class Load:
 
     def journal_bytes(self) -> int:
         """Return the size of all that its memory is kept in."""
-        files = places.journal_folder(self.home).rglob("*")
+        files = places.journal_file(self.home).parent.rglob("*")
         return sum(file.stat().st_size for file in files if file.is_file())
 
     # Requests ------------------------------------------------------------------------------------
