@@ -112,7 +112,7 @@ class Fuzzed:
         self.plane = self.host.coordinator._plane
 
     def close(self):
-        self.host.coordinator._journal.close()
+        self.host.coordinator._memory.close()
 
     def _note(self, place, value, reason):
         if "control plane failed" in reason:
@@ -283,6 +283,6 @@ def test_a_coordinator_comes_back_from_what_disturbed_messages_left(tmp_path):
     fuzzed.close()
     again = Coordinator(fuzzed.store, fuzzed.host.home, clock=lambda: fuzzed.host.now)
     again._recover()
-    again._journal.close()
+    again._memory.close()
     assert picture(again._plane, fuzzed.host.now)["documents"] == expected["documents"]
     assert decode(fuzzed.raw.get(keys.INBOX) or b"{}", dict) == {}
