@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from eflib.agent import output, texts
+from eflib.errors import EflibError
 from eflib.store import atomic
 
 if TYPE_CHECKING:
@@ -115,8 +116,11 @@ def _no_script(order: Order) -> int:
 def _failed(error: BaseException, order: Order) -> int:
     frames = own_frames(error)
     error.__traceback__ = frames
+    # A traceback names the problem alone. The way out stands before it: the cause comes last.
+    hint = f"hint: {error.hint}\n" if isinstance(error, EflibError) and error.hint else ""
+    sys.stderr.write(hint)
     sys.excepthook(type(error), error, frames)
-    text = "".join(traceback.format_exception(type(error), error, frames))
+    text = hint + "".join(traceback.format_exception(type(error), error, frames))
     message = traceback.format_exception_only(type(error), error)[-1].strip()
     write_error(order.error_file, message, text)
     if isinstance(error, KeyboardInterrupt):

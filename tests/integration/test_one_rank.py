@@ -101,6 +101,7 @@ def test_a_second_trainer_in_one_script_is_refused_at_once(launch):
     code, output, _ = launch("two", 2, "--trainings", 2)
     assert code == 1
     assert "a second ElasticTrainer starts to train" in last_line(output)
+    assert "hint: submit one job per training" in output
     assert time.monotonic() - begin < 60
 
 
