@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from eflib.errors import StoreError
+from eflib.messages.rendezvous import Participant
 
 if TYPE_CHECKING:
     from eflib.agent.meeting import Meeting
@@ -63,5 +64,5 @@ class Heart:
         with self._lock:
             if not self._ended.is_set():
                 self._beat += 1
-                words = {"beat": self._beat, "waiting": self._waiting, "address": self.address}
+                words = Participant(beat=self._beat, waiting=self._waiting, address=self.address)
                 self._meeting.say(self._node, words)

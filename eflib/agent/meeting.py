@@ -12,17 +12,21 @@ A torchrun job is not a job of the coordinator's, so its keys are spelled here.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from eflib.messages.rendezvous import Closed, Formed, Participant, StoreAddress
 from eflib.store import keys
 
 if TYPE_CHECKING:
     from eflib.store import SignedStore
 
-    Message = dict[str, Any]
-    Nodes = dict[str, Message]
+    Nodes = dict[str, Participant]
+
+
+_NUMBER = re.compile(r"[0-9]{8}")
 
 
 @dataclass(frozen=True)
@@ -49,48 +53,49 @@ class Meeting:
         """Return every node's own words."""
         found = {}
         for key in self._store.list(f"{self._prefix}nodes/"):
-            words = self._store.fetch(key)
-            if words is not None:
-                found[keys.last_part(key)] = words
+            participant = self._store.fetch(key, Participant)
+            if participant is not None:
+                found[keys.last_part(key)] = participant
         return found
 
-    def say(self, node: str, words: Message) -> None:
+    def say(self, node: str, participant: Participant) -> None:
         """Write a node's own words."""
-        self._store.put(f"{self._prefix}nodes/{node}", words)
+        self._store.put(f"{self._prefix}nodes/{node}", participant)
 
     def leave(self, node: str) -> None:
         """Take a node's words away."""
         self._store.delete(f"{self._prefix}nodes/{node}")
 
     def newest(self) -> Generation:
-        """Return the newest generation."""
-        names = self._store.list(f"{self._prefix}generations/")
-        record = self._store.fetch(names[-1]) if names else None
-        if record is None:
-            return Generation()
-        return Generation(int(keys.last_part(names[-1])), tuple(record["members"]))
+        """Return the newest generation; a record that cannot be read is passed over."""
+        for key in reversed(self._store.list(f"{self._prefix}generations/")):
+            name = keys.last_part(key)
+            formed = self._store.fetch(key, Formed) if _NUMBER.fullmatch(name) else None
+            if formed is not None:
+                return Generation(int(name), formed.members)
+        return Generation()
 
     def form(self, generation: Generation) -> bool:
         """Make a generation if nobody has made one with this number."""
         key = f"{self._prefix}generations/{generation.number:08d}"
-        return self._store.claim(key, {"members": list(generation.members)})
+        return self._store.claim(key, Formed(generation.members))
 
     def publish_store(self, generation: int, host: str, port: int) -> None:
         """Say where the store of a generation is."""
-        self._store.put(f"{self._prefix}stores/{generation}", {"host": host, "port": port})
+        self._store.put(f"{self._prefix}stores/{generation}", StoreAddress(host, port))
 
     def find_store(self, generation: int) -> tuple[str, int] | None:
         """Return where the store of a generation is, or None so far."""
-        found = self._store.fetch(f"{self._prefix}stores/{generation}")
-        return None if found is None else (str(found["host"]), int(found["port"]))
+        found = self._store.fetch(f"{self._prefix}stores/{generation}", StoreAddress)
+        return None if found is None else (found.host, found.port)
 
     def is_closed(self) -> bool:
         """Tell whether the run has been closed."""
-        return self._store.fetch(f"{self._prefix}closed") is not None
+        return self._store.fetch(f"{self._prefix}closed", Closed) is not None
 
     def close(self, node: str) -> None:
         """Close the run."""
-        self._store.put(f"{self._prefix}closed", {"by": node})
+        self._store.put(f"{self._prefix}closed", Closed(node))
 
     def reopen(self) -> None:
         """Open a closed run again, for its next use."""

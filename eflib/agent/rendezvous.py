@@ -213,7 +213,7 @@ class StoreRendezvous(RendezvousHandler):
             if self._meeting.is_closed():
                 raise RendezvousClosedError(f"run {self._run!r} has ended")
             living = self._alive(now)
-            waiting = {node for node, words in self._words.items() if words["waiting"]} & living
+            waiting = {node for node, words in self._words.items() if words.waiting} & living
             training = busy(newest.members, waiting, living)
             members = None
             if not training:
@@ -237,7 +237,7 @@ class StoreRendezvous(RendezvousHandler):
 
     def _alive(self, now: float) -> frozenset[str]:
         self._words = self._meeting.nodes()
-        beats = {node: int(words["beat"]) for node, words in self._words.items()}
+        beats = {node: words.beat for node, words in self._words.items()}
         return self._pulse.alive(beats, now)
 
     def _count_waiting(self, now: float) -> int:
@@ -246,7 +246,7 @@ class StoreRendezvous(RendezvousHandler):
             return 1
         living = self._alive(now)
         members = living & set(newest.members)
-        waiting = [n for n in living - members if self._words[n]["waiting"]]
+        waiting = [n for n in living - members if self._words[n].waiting]
         return len(waiting) if len(members) < self._bounds.max_nodes else 0
 
     def _enter(self, generation: Generation) -> RendezvousInfo:

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from eflib.errors import StoreError
 from eflib.messages.codec import UnreadableError, decode, encode
-from eflib.messages.fields import Message as TypedMessage
+from eflib.messages.fields import Message
 from eflib.store.aside import Aside
 
 if TYPE_CHECKING:
@@ -28,14 +26,12 @@ if TYPE_CHECKING:
     from eflib.messages.codec import Form
     from eflib.store.base import Keys, Store
 
-Message = dict[str, Any]
 SCHEMA = 1
 
 T = TypeVar("T")
-M = TypeVar("M", bound=TypedMessage)
 
 
-class Header(TypedMessage, frozen=True):
+class Header(Message, frozen=True):
     """The first line of a value."""
 
     schema: int
@@ -72,86 +68,71 @@ class SignedStore:
         self.aside = aside or Aside()
         self._key = key
 
-    def put(self, key: str, message: Message | TypedMessage) -> None:
+    def put(self, key: str, message: Message) -> None:
         """Write the message at a key.
 
         Raises:
             InvalidMessageError: Its reader would refuse it.
+            StoreError: The store is out.
         """
         self.store.set(key, self._encode("key", key, message))
 
-    @overload
-    def fetch(self, key: str) -> Message | None: ...
-    @overload
-    def fetch(self, key: str, kind: type[T]) -> T | None: ...
-
-    def fetch(self, key: str, kind: type[T] | None = None) -> T | Message | None:
+    def fetch(self, key: str, kind: type[T]) -> T | None:
         """Return the message at a key; None where there is none, or none that can be read.
 
         Args:
             key: Where it stands.
-            kind: Its type. Without one, the JSON object is returned as it is.
+            kind: Its type.
 
         Raises:
-            StoreError: The store is out; or, without a type, what stands there does not verify.
+            StoreError: The store is out.
         """
         value = self.store.get(key)
-        if value is None:
-            return None
-        if kind is None:
-            message: Message = json.loads(self._verified("key", key, value))
-            return message
-        return self.read(key, value, kind)
+        return None if value is None else self.read(key, value, kind)
 
     def read(self, key: str, value: bytes, kind: type[T]) -> T | None:
         """Return the message that the bytes of a key hold; None if they hold none of this type."""
         try:
             return decode(self._verified("key", key, value), kind)
         except StoreError as error:
-            self.aside.put(key, value, error.problem)
+            self.aside.put(key, value, _reason(error))
         except UnreadableError as error:
             self.aside.put(key, value, f"it cannot be read as {kind.__name__}: {error}")
         return None
 
-    def claim(self, key: str, message: Message | TypedMessage) -> bool:
+    def claim(self, key: str, message: Message) -> bool:
         """Write the message if the key is absent; of many callers, one gets True.
 
         What stands there and cannot be read is put aside and makes room.
+
+        Raises:
+            InvalidMessageError: Its reader would refuse it.
+            StoreError: The store is out.
         """
         encoded = self._encode("key", key, message)
         if self.store.compare_and_set(key, None, encoded):
             return True
-        held = self.store.get(key) if isinstance(message, TypedMessage) else None
+        held = self.store.get(key)
         if held is None or self.read(key, held, type(message)) is not None:
             return False
         return self.store.compare_and_set(key, held, encoded)
 
-    def post(self, stream: str, message: Message | TypedMessage) -> int:
+    def post(self, stream: str, message: Message) -> int:
         """Add a message at the end of a stream; returns its index, from 0.
 
         Raises:
             InvalidMessageError: Its reader would refuse it.
+            StoreError: The store is out.
         """
         return self.store.append(stream, self._encode("stream", stream, message))
 
-    @overload
-    def receive(self, stream: str, start: int) -> list[tuple[int, Message]]: ...
-    @overload
     def receive(
         self,
         stream: str,
         start: int,
         form: Form[T],
         on_unreadable: Callable[[bytes, str], None] | None = None,
-    ) -> Batch[T]: ...
-
-    def receive(
-        self,
-        stream: str,
-        start: int,
-        form: Form[T] | None = None,
-        on_unreadable: Callable[[bytes, str], None] | None = None,
-    ) -> Batch[T] | list[tuple[int, Message]]:
+    ) -> Batch[T]:
         """Return the messages of a stream from index ``start`` on.
 
         An entry that cannot be verified or read is put aside: it does not stop those behind it.
@@ -162,9 +143,11 @@ class SignedStore:
             form: The types that are expected.
             on_unreadable: Called with each message that is signed with the cluster's key and yet
                 cannot be read, and the reason.
+
+        Raises:
+            StoreError: The store is out.
         """
         messages: list[tuple[int, T]] = []
-        plain: list[tuple[int, Message]] = []
         end = start
         for index, value in self.store.read(stream, start):
             end = index + 1
@@ -172,10 +155,7 @@ class SignedStore:
             try:
                 body = self._verified("stream", stream, value)
             except StoreError as error:
-                self.aside.put(place, value, error.problem)
-                continue
-            if form is None:
-                plain.append((index, json.loads(body)))
+                self.aside.put(place, value, _reason(error))
                 continue
             try:
                 messages.append((index, form.read(body)))
@@ -183,7 +163,7 @@ class SignedStore:
                 self.aside.put(place, value, f"it cannot be read: {error}")
                 if on_unreadable is not None:
                     on_unreadable(body, str(error))
-        return plain if form is None else Batch(messages, end)
+        return Batch(messages, end)
 
     def delete(self, key: str) -> bool:
         """Remove a key; True if it was there."""
@@ -205,8 +185,8 @@ class SignedStore:
         """Let go of the store's connections."""
         self.store.close()
 
-    def _encode(self, kind: str, place: str, message: Message | TypedMessage) -> bytes:
-        body = encode(message) if isinstance(message, TypedMessage) else canonical(message)
+    def _encode(self, kind: str, place: str, message: Message) -> bytes:
+        body = encode(message)
         header = encode(Header(SCHEMA, self._sign(kind, place, body)))
         return header + b"\n" + body
 
@@ -238,35 +218,5 @@ class SignedStore:
         return hmac.new(self._key, context + body, hashlib.sha256).hexdigest()
 
 
-def canonical(message: Message) -> bytes:
-    """Return a message as JSON: sorted keys, no spaces; not a number and infinities as null.
-
-    Raises:
-        StoreError: It holds something that JSON does not have.
-
-    Examples:
-        >>> canonical({"step": 3, "loss": float("nan")})
-        b'{"loss":null,"step":3}'
-    """
-    try:
-        try:
-            return _dumps(message)
-        except ValueError:
-            return _dumps(_finite(message))
-    except (TypeError, ValueError, RecursionError) as cause:
-        raise StoreError(f"a message cannot be written as JSON ({cause})") from cause
-
-
-def _dumps(message: object) -> bytes:
-    text = json.dumps(message, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode()
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {name: _finite(held) for name, held in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(held) for held in value]
-    return value
+def _reason(error: StoreError) -> str:
+    return f"{error.problem} ({error.hint})" if error.hint else error.problem

@@ -21,6 +21,7 @@ from tests.chaos.faults import FAULTS, QUICK, START
 from tests.helpers.clusters import LONG, living
 from tests.helpers.disturbed import DisturbedJob
 from tests.helpers.processes import wait_until
+from tests.helpers.raw import Raw
 
 SLOTS = 4
 QUIET_EXITS = (0, 4)
@@ -60,7 +61,7 @@ class Run:
         self.job.signal(pid, *number)
 
     def has_exit(self, worker):
-        return self.job.store.fetch(keys.worker_exit(self.job.job, worker)) is not None
+        return Raw(self.job.store).fetch(keys.worker_exit(self.job.job, worker)) is not None
 
     def start_agent(self):
         """Start an agent again; returns the moment when it was up."""
@@ -129,7 +130,7 @@ class Run:
     def _check_exits(self):
         """Nobody ended badly but those who were struck, and those of an agent that was killed."""
         for key in self.job.store.list(keys.exits(self.job.job)):
-            end, worker = self.job.store.fetch(key), keys.last_part(key)
+            end, worker = Raw(self.job.store).fetch(key), keys.last_part(key)
             lost = self.agent_was_killed and end.get("exitcode") is None
             # Asked to go before its script had come far enough to do so in order.
             early = self.agent_was_told_to_go and end.get("exitcode") == -signal.SIGTERM

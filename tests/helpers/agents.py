@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eflib.store import SignedStore, keys, load_key, load_or_create_key, open_store
 from tests.helpers.processes import is_alive, wait_until
+from tests.helpers.raw import Raw
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +33,7 @@ class Stage:
         script = self.folder / f"{name}.py"
         script.write_text(textwrap.dedent(code), encoding="utf-8")
         spec = {"script": str(script), "argv": list(argv), "cwd": str(self.folder)}
-        self.store.put(keys.job_spec(job), {**spec, "env": env or {}})
+        Raw(self.store).put(keys.job_spec(job), {**spec, "env": env or {}})
         return {
             "worker": name,
             "job": job,
@@ -54,11 +55,11 @@ class Stage:
         """Say what a node should run from now on."""
         self._revision += 1
         message = {"revision": self._revision, "workers": list(workers)}
-        self.store.put(keys.node_assignment(node), message)
+        Raw(self.store).put(keys.node_assignment(node), message)
 
     def exit_of(self, worker):
         """Return the worker's exit record, or None."""
-        return self.store.fetch(keys.worker_exit(worker["job"], worker["worker"]))
+        return Raw(self.store).fetch(keys.worker_exit(worker["job"], worker["worker"]))
 
     def wait_exit(self, worker):
         """Wait for the worker's exit record."""
@@ -90,13 +91,12 @@ class Stage:
 
     def messages(self, kind=None):
         """Return what was posted to the coordinator, of one type or all."""
-        new = self.store.receive(keys.INBOX, len(self._received))
-        self._received += [message for _, message in new]
+        self._received += Raw(self.store).receive(keys.INBOX, len(self._received))
         return [message for message in self._received if kind in (None, message["type"])]
 
     def record(self, node="n0"):
         """Return what a node says of itself, or None."""
-        return self.store.fetch(keys.node_record(node))
+        return Raw(self.store).fetch(keys.node_record(node))
 
 
 class AgentProcess:

@@ -10,6 +10,7 @@ from eflib.messages.generations import Generation
 from eflib.store import keys
 from tests.helpers.clusters import LONG
 from tests.helpers.processes import wait_until
+from tests.helpers.raw import Raw
 from tests.helpers.trail import Trail
 
 SCRIPT = Path(__file__).parent / "scripts" / "audited.py"
@@ -76,7 +77,7 @@ class DisturbedJob:
 
     def progress(self):
         """Return what rank 0 said last, {} before it did."""
-        return self.store.fetch(keys.job_progress(self.job)) or {}
+        return Raw(self.store).fetch(keys.job_progress(self.job)) or {}
 
     def committed(self):
         """Return the newest generation that committed a step, and how many steps there are."""

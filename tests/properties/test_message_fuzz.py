@@ -31,6 +31,7 @@ from eflib.messages.status import JobStatus
 from eflib.store import SignedStore, keys
 from eflib.trainer.elastic.membership import StoreMembership
 from tests.helpers.memory import MemoryStore
+from tests.helpers.raw import Raw
 from tests.properties.mutations import Mutator
 from tests.unit.coordinator.host import KEY, Host
 from tests.unit.coordinator.world import picture
@@ -106,7 +107,7 @@ class Fuzzed:
         told = {"generation": 1, "world_size": 4, "max_steps": 1000, "steps_per_s": 34.0}
         self.host.store.put(keys.job_progress("a-1"), Progress(global_step=7, **told))
         self.turn()
-        self.mutator = Mutator(seed, self._signed)
+        self.mutator = Mutator(seed, Raw(self.host.store).sealed)
         self.store = self.host.store
         self.raw = self.host.store.store
         self.plane = self.host.coordinator._plane
@@ -137,10 +138,6 @@ class Fuzzed:
     def _ready(self, one):
         announce = {"max_steps": 1000, "global_batch_size": 64, "device": "cpu"}
         self.host.post("worker_ready", job=one.job, worker=one.worker, announce=announce)
-
-    def _signed(self, kind, place, body):
-        header = {"schema": 1, "mac": self.host.store._sign(kind, place, body)}
-        return json.dumps(header).encode() + b"\n" + body
 
     def turn(self):
         """Look at everything once, with the clock standing still."""

@@ -23,11 +23,9 @@ LARGE_CLASSES = {
 MOST_SUPPRESSIONS_OF_ANY = 9
 # A record that crosses a process border has a type of eflib.messages.
 UNTYPED_RECORDS = {
-    "eflib/agent/meeting.py",
     "launcher/documents.py",
     "launcher/tables.py",
     "launcher/wording.py",
-    "eflib/store/signed.py",
 }
 
 

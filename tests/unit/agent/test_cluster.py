@@ -18,6 +18,7 @@ from eflib.messages.records import (
     WorkerExit,
 )
 from eflib.store import FolderStore, SignedStore, keys
+from tests.helpers.raw import Raw
 
 RECORD = NodeRecord(node="n0", slots=1, agent="tag")
 END = WorkerExit(node="n0", job="j", worker="w", exitcode=0)
@@ -132,7 +133,7 @@ def test_no_assignment_that_could_be_read_is_none(cluster, store):
 def test_an_assignment_that_is_not_one_is_not_obeyed_and_said_once(cluster, store, caplog):
     assign(store, WORKER)
     assert cluster.assigned() == (WORKER,)
-    store.put(keys.node_assignment("n0"), {"workers": [{"worker": "other", "job": "j"}]})
+    Raw(store).put(keys.node_assignment("n0"), {"workers": [{"worker": "other", "job": "j"}]})
     for _ in range(50):
         assert cluster.assigned() == (WORKER,)
 

@@ -13,6 +13,7 @@ from eflib.messages.inbox import NodeLeft
 from eflib.messages.records import Assignment, Heartbeat, NodeRecord, Progress, WorkerExit
 from eflib.store import keys
 from eflib.store.aside import Aside
+from tests.helpers.raw import Raw
 
 DEEP = b"[" * 100_000
 GARBAGE = [b"", b"garbage", b"\xff\xfe\n{}", DEEP, b'{"schema":1,"mac":"\\ud800"}\n{}', b"\0" * 100]
@@ -32,12 +33,6 @@ def still_works(host):
     assert host.reply(request).job == "other-2"
 
 
-def signed(host, stream, body):
-    """Return a value with any body, signed with the right key."""
-    mac = host.store._sign("stream", stream, body)
-    return b'{"schema":1,"mac":"' + mac.encode() + b'"}\n' + body
-
-
 # What cannot be read ------------------------------------------------------------------------------
 
 BODIES = [
@@ -55,7 +50,8 @@ BODIES = [
 
 @pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
 def test_a_signed_message_that_cannot_be_read_is_put_aside_and_the_next_is_heard(running, body):
-    running.store.store.append(keys.INBOX, signed(running, keys.INBOX, body))
+    value = Raw(running.store).sealed("stream", keys.INBOX, body)
+    running.store.store.append(keys.INBOX, value)
     request = running.ask("cancel", job="nobody")
     before = running.status("a-1")
     running.turn()
@@ -128,7 +124,7 @@ def test_progress_that_cannot_be_read_is_not_followed_and_the_next_is(running):
 @pytest.mark.parametrize("slots", [10_000_000, -1, 2**70, "4", None])
 def test_a_node_with_an_impossible_number_of_slots_is_left_out(host, slots):
     host.start()
-    host.store.put(keys.node_record("big"), {"node": "big", "slots": slots, "agent": "t"})
+    Raw(host.store).put(keys.node_record("big"), {"node": "big", "slots": slots, "agent": "t"})
     host.post("node_joined", node="big")
     host.node("n0")
     host.turn()
@@ -156,7 +152,7 @@ def test_a_node_with_an_impossible_number_of_slots_is_left_out(host, slots):
 def test_a_request_with_an_impossible_value_is_answered_with_what_is_wrong(host, change):
     host.start()
     fields = {"name": "a", "script": "a.py", "argv": [], "cwd": "/", "env": {}, **change}
-    host.store.post(keys.INBOX, {"type": "submit", "request": "r", **fields})
+    Raw(host.store).post(keys.INBOX, {"type": "submit", "request": "r", **fields})
     host.turn()
     error = host.reply("r").error
     assert error.code == "usage"
@@ -306,7 +302,7 @@ def test_a_node_that_was_silent_and_beats_again_is_taken_back(running):
 def test_what_the_coordinator_writes_can_be_read_by_its_types(running):
     """Whatever the texts are: they come from scripts and people."""
     nasty = "x\n\0\u202e" * 4000
-    running.store.post(
+    Raw(running.store).post(
         keys.INBOX, {"type": "cancel", "request": "c", "job": "a", "reason": nasty[:16_000]}
     )
     running.turn(2)

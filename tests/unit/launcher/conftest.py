@@ -8,6 +8,7 @@ import pytest
 from eflib.launcher import documents, efctl, eflaunch, environment, services
 from eflib.messages.records import Assignment, WorkerAssignment
 from eflib.store import FolderStore, SignedStore, keys
+from tests.helpers.raw import Raw
 
 
 def an_assignment(job, name="", size=1):
@@ -75,7 +76,7 @@ class FakeCoordinator:
 
     def write(self, *statuses):
         for status in statuses:
-            self.signed.put(keys.job_status(status["job"]), status)
+            Raw(self.signed).put(keys.job_status(status["job"]), status)
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import pytest
 
 from eflib.errors import StoreError
 from eflib.launcher.documents import Cluster, UnknownJobError, open_cluster
-from eflib.messages.records import Heartbeat, NodeRecord
+from eflib.messages.records import Heartbeat, JobSpec, NodeRecord
 from eflib.store import keys
+from tests.helpers.raw import Raw
 from tests.unit.launcher.conftest import an_assignment
 
 
@@ -28,7 +29,7 @@ def test_jobs_come_in_the_order_of_their_submission(cluster, write, signed):
     write("b-1", "b", 2.0)
     write("a-1", "a", 3.0)
     write("c-1", "c", 1.0)
-    signed.put(keys.job_spec("d-1"), {})
+    signed.put(keys.job_spec("d-1"), JobSpec())
     assert [job["job"] for job in cluster.jobs()] == ["c-1", "b-1", "a-1"]
 
 
@@ -78,18 +79,18 @@ def test_nodes_come_with_the_workers_they_should_run(cluster, signed):
 def test_a_coordinator_runs_if_its_process_does(cluster, signed):
     here = socket.gethostname()
     assert cluster.coordinator() is None
-    signed.put(keys.COORDINATOR, {"pid": os.getpid(), "host": here})
+    Raw(signed).put(keys.COORDINATOR, {"pid": os.getpid(), "host": here})
     assert cluster.coordinator()["pid"] == os.getpid()
-    signed.put(keys.COORDINATOR, {"pid": 2**22 + 1, "host": here})
+    Raw(signed).put(keys.COORDINATOR, {"pid": 2**22 + 1, "host": here})
     assert cluster.coordinator() is None
-    signed.put(keys.COORDINATOR, {"pid": None, "host": here})
+    Raw(signed).put(keys.COORDINATOR, {"pid": None, "host": here})
     assert cluster.coordinator() is None
-    signed.put(keys.COORDINATOR, {"pid": os.getpid(), "host": here, "stopped": True})
+    Raw(signed).put(keys.COORDINATOR, {"pid": os.getpid(), "host": here, "stopped": True})
     assert cluster.coordinator() is None
 
 
 def test_a_coordinator_of_another_machine_is_believed(cluster, signed):
-    signed.put(keys.COORDINATOR, {"pid": 2**22 + 1, "host": "elsewhere"})
+    Raw(signed).put(keys.COORDINATOR, {"pid": 2**22 + 1, "host": "elsewhere"})
     assert cluster.coordinator() is not None
 
 

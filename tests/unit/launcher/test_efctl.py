@@ -9,9 +9,10 @@ from eflib.coordinator.client import RefusedError
 from eflib.launcher import interface
 from eflib.launcher.commands import COMMANDS
 from eflib.launcher.commands.reading import ABSENT, PROMISED
-from eflib.messages.records import NodeRecord
+from eflib.messages.records import JobSpec, NodeRecord
 from eflib.store import keys
 from eflib.units import format_deadline
+from tests.helpers.raw import Raw
 from tests.unit.launcher.conftest import an_assignment
 
 
@@ -35,7 +36,7 @@ def jobs(coordinator, a_status, tmp_path):
     )
     spec = {"script": "/w/train.py", "argv": ["--x", "a b"], "cwd": "/w", "env": {"S": "secret"}}
     coordinator.signed.put(keys.job_spec("digits-1"), spec)
-    coordinator.signed.put(keys.job_spec("gpt-1"), {"module": "pkg.gpt"})
+    coordinator.signed.put(keys.job_spec("gpt-1"), JobSpec(module="pkg.gpt"))
     return coordinator
 
 
@@ -137,7 +138,9 @@ def test_logs_of_a_rank_that_never_was_are_refused(run, jobs):
 def test_logs_can_be_followed_to_the_end(run, jobs, a_status, monkeypatch):
     def end(watch, seconds):
         status = {**a_status(), "state": "SUCCEEDED"}
-        jobs.write({**status, "log_dir": jobs.signed.fetch(keys.job_status("digits-1"))["log_dir"]})
+        jobs.write(
+            {**status, "log_dir": Raw(jobs.signed).fetch(keys.job_status("digits-1"))["log_dir"]}
+        )
 
     monkeypatch.setattr("eflib.launcher.waiting.JobWatch.pause", end)
     out = run("efctl logs -f digits").out

@@ -8,6 +8,7 @@ import pytest
 from filelock import FileLock
 
 from eflib.errors import CoordinatorUnreachableError, UsageError
+from eflib.messages.records import NodeRecord
 from eflib.store import keys
 
 
@@ -173,7 +174,7 @@ def test_an_option_behind_the_script_is_pointed_out(run, script, following, a_st
 
 
 def test_slots_that_are_not_used_are_pointed_out(run, script, following, a_status):
-    following.signed.put(keys.node_record("n0"), {"node": "n0", "slots": 2})
+    following.signed.put(keys.node_record("n0"), NodeRecord(node="n0", slots=2))
     following.statuses = [a_status(state="SUCCEEDED")]
     ran = run("eflaunch --slots 4 train.py")
     assert ran.err.splitlines()[0] == (

@@ -7,6 +7,7 @@ import pytest
 
 from eflib.launcher import documents
 from eflib.store import keys
+from tests.helpers.raw import Raw
 
 NUMBERS = (math.inf, -math.inf, math.nan, 1e300, -1e300, 2.6e11, 0.0, -1)
 MOMENTS = ("submitted", "started", "ended", "deadline", "projected_finish", "earliest_deadline")
@@ -19,8 +20,7 @@ def untyped(monkeypatch):
     """Let everything through that is JSON: what shows documents must not rely on their bounds."""
 
     def read(self, key, kind):
-        value = self.store.store.get(key)
-        return None if value is None else json.loads(value.partition(b"\n")[2])
+        return Raw(self.store).fetch(key)
 
     monkeypatch.setattr(documents.Cluster, "_read", read)
 
@@ -69,11 +69,11 @@ def test_the_words_of_a_script_cannot_move_the_reader_s_cursor(run, coordinator,
         )
     )
     spec = {"script": ODD_TEXT, "argv": [ODD_TEXT], "cwd": ODD_TEXT}
-    coordinator.signed.put(keys.job_spec("digits-1"), spec)
+    Raw(coordinator.signed).put(keys.job_spec("digits-1"), spec)
     record = {"node": "n0", "slots": 1, "device": ODD_TEXT, "host": ODD_TEXT, "pid": 1}
-    coordinator.signed.put(keys.node_record("n0"), record)
+    Raw(coordinator.signed).put(keys.node_record("n0"), record)
     workers = [{"job": "digits-1", "job_name": ODD_TEXT, "slot": 0}]
-    coordinator.signed.put(keys.node_assignment("n0"), {"workers": workers})
+    Raw(coordinator.signed).put(keys.node_assignment("n0"), {"workers": workers})
 
     for command in ("status", "status digits-1", "describe digits-1", "list", "nodes"):
         shown = run(f"efctl {command}")

@@ -124,7 +124,7 @@ def test_the_others_adopt_what_the_first_survivor_made(store, clock):
     record_exit(store, "w0")
     first = member_of(store, "w1").recover(lost)
     assert member_of(store, "w2").recover(lost) == first
-    assert store.fetch(keys.generation("a", 3)) is None
+    assert store.fetch(keys.generation("a", 3), Generation) is None
 
 
 def test_a_later_survivor_takes_its_turn_only_after_those_before_it(store, clock):
@@ -168,7 +168,7 @@ def test_a_worker_that_was_taken_for_dead_learns_it_and_proposes_nothing(store, 
     put(store, made(2, "w0"))
     following = member_of(store, "w1").recover(made(1, "w0", "w1"))
     assert following.rank_of("w1") is None
-    assert store.fetch(keys.generation("a", 3)) is None
+    assert store.fetch(keys.generation("a", 3), Generation) is None
 
 
 def test_recovery_ends_at_its_bound(store, clock, monkeypatch):
