@@ -74,6 +74,19 @@ def start(cluster: Cluster, *, slots: int | None = None) -> None:
     ensure_running(cluster.home, store_url=cluster.store_url, slots=slots)
 
 
+def need_coordinator(cluster: Cluster) -> None:
+    """See that a coordinator is running before something is asked of it.
+
+    Raises:
+        CoordinatorUnreachableError: None is, as far as can be seen from here.
+    """
+    if cluster.coordinator() is None:
+        raise CoordinatorUnreachableError(
+            f"no coordinator is running for the store {cluster.store_url}",
+            hint="start one with: efctl coordinator",
+        )
+
+
 def client(cluster: Cluster) -> Asker:
     """Return who asks the coordinator."""
     from eflib.coordinator.client import Client  # noqa: PLC0415 - see above

@@ -22,6 +22,7 @@ def command(job: str, *, store: str | None = None, json: bool = False) -> None:
     cluster = open_cluster(store)
     status = job_to_change(cluster, job)
     job_id = str(status["job"])
+    services.need_coordinator(cluster)
     services.client(cluster).request("cancel", job=job_id)
 
     last = JobWatch(cluster, job_id).until(

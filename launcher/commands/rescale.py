@@ -38,6 +38,7 @@ def command(
     cluster = open_cluster(store)
     status = job_to_change(cluster, job)
     job_id = str(status["job"])
+    services.need_coordinator(cluster)
     asker = services.client(cluster)
     try:
         reply = asker.request("rescale", job=job_id, num_gpus=wanted)

@@ -249,6 +249,15 @@ def test_a_rescale_to_nothing_waits_until_no_worker_is_left(run, following, jobs
     assert (ran.status, ran.out) == (0, "digits: 0 workers now\n")
 
 
+@pytest.mark.parametrize("words", ["rescale digits 3", "cancel digits"])
+def test_nothing_is_asked_of_a_coordinator_that_is_not_there(run, jobs, words):
+    jobs.record = None
+    ran = run(f"efctl {words}")
+    assert ran.status == 5
+    assert ran.last_line.startswith("error[coordinator-unreachable]: no coordinator is running for")
+    assert jobs.asked == []
+
+
 @pytest.mark.parametrize("words", ["rescale digits 3 --wait", "cancel digits", "logs -f digits"])
 def test_who_waits_for_a_coordinator_that_has_gone_ends_with_a_message(
     run, jobs, monkeypatch, words
