@@ -116,8 +116,8 @@ class Coordinator:
             self._lock.acquire(timeout=timeouts.LOCK, poll_interval=0.01)
         except Timeout:
             raise UsageError(
-                f"a coordinator runs already over {self._home}",
-                hint="ask it with: efctl status",
+                f"a coordinator is already running with the home {self._home}",
+                hint="use it, as in: efctl status",
             ) from None
         try:
             self._recover()

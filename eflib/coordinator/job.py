@@ -200,7 +200,7 @@ class Job:
         self.tell(now, f"{before} -> {after} slots" + (f": {why}" if why else ""))
         if not gpus and self.state is State.RUNNING:
             self.members.ending = PAUSE
-            self.move(State.PAUSED, "waits for slots: all are promised to others", now)
+            self.move(State.PAUSED, "waiting for slots: all are promised to other jobs", now)
         elif gpus and self.state is State.PAUSED:
             self.move(State.PENDING, "resumes", now)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 REPEATED = frozenset({"time", "progress", "worker_started", "switched", "measured"})
 """Inputs that can be missed: what they say is said again, or costs no more than some time."""
-WAY_OUT = "move the file away to begin anew; jobs that run then end by themselves"
+WAY_OUT = "move the file away to begin with an empty one; running jobs then end by themselves"
 
 
 class JournalError(StoreError):
@@ -154,5 +154,5 @@ class Journal:
         except OSError as error:
             raise JournalError(
                 f"cannot {act} the journal {self._file}: {error.strerror or error}",
-                hint="jobs train on; start the coordinator again once the disk can be used",
+                hint="jobs keep training; restart the coordinator once the disk can be used",
             ) from error

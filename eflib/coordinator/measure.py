@@ -131,12 +131,12 @@ def granted(job: Job, gpus: tuple[core.Gpu, ...], seconds: float, now: float) ->
     )
     job.members.mode = TRAIN if job.speed.expects_curve else PROFILE
     job.members.standby = gpus[:1]
-    job.move(State.PROFILING, "looks at the script", now)
+    job.move(State.PROFILING, "starting the script to see what it trains", now)
 
 
 def denied(job: Job, reason: str) -> None:
     """No slots can be lent just now."""
-    job.reason = f"waits for a free slot to look at the script: {reason}"
+    job.reason = f"waiting for a free slot to start the script: {reason}"
 
 
 def on_ready(job: Job, message: TakenWorkerReady, room: Room, now: float) -> Decisions:
@@ -155,7 +155,7 @@ def on_ready(job: Job, message: TakenWorkerReady, room: Room, now: float) -> Dec
     powers = (1 << power for power in range(len(run.gpus).bit_length()))
     run.sizes = [size for size in powers if size <= len(run.gpus)]
     job.members.standby = run.gpus
-    job.move(State.PROFILING, f"starts {len(run.gpus)} workers to measure with", now)
+    job.move(State.PROFILING, f"starting {len(run.gpus)} workers to measure with", now)
     return ()
 
 
@@ -164,7 +164,7 @@ def node_gone(job: Job, node: str, now: float) -> Decisions:
     run = job.speed.profiling
     if run is None or all(gpu.node != node for gpu in run.gpus):
         return ()
-    return begin_again(job, f"node {node} went away while the job was measured there", now)
+    return begin_again(job, f"node {node} was lost while the job was measured there", now)
 
 
 def begin_again(job: Job, reason: str, now: float) -> Decisions:
@@ -185,7 +185,7 @@ def on_measured(job: Job, message: Measured, room: Room, now: float) -> Decision
     job.tell(now, f"measured {message.steps_per_s:.3g} steps/s at {run.size}")
     if run.sizes and _is_dear(job, run, now):
         rest = ", ".join(map(str, run.sizes))
-        job.tell(now, f"leaves out {rest}: measuring would take too much of a short job's time")
+        job.tell(now, f"skipping {rest}: measuring would take too much of a short job's time")
         run.sizes.clear()
     if run.sizes:
         _next_size(job, run, now)
@@ -195,10 +195,10 @@ def on_measured(job: Job, message: Measured, room: Room, now: float) -> Decision
 
 def _next_size(job: Job, run: Profiling, now: float) -> None:
     size = run.next_size(now)
-    job.members.aim(run.gpus[:size], f"measures at {size}")
+    job.members.aim(run.gpus[:size], f"measuring at {size}")
     job.members.standby = run.gpus[size:]
     measured = ", ".join(f"{n}: {one.steps_per_s:.3g}/s" for n, one in run.observed.items())
-    text = f"measures at {size} slot{'' if size == 1 else 's'}"
+    text = f"measuring at {size} slot{'' if size == 1 else 's'}"
     job.move(State.PROFILING, text + (f" ({measured})" if measured else ""), now)
 
 
@@ -265,7 +265,7 @@ def learn(job: Job, room: Room, size: int, rate: float, now: float) -> Decisions
         return ()  # no machine is as fast or as slow: the report is wrong
     job.speed.observed = observed
     complete(job, room)
-    what = "a guess is known now" if was_guessed else "curve corrected"
+    what = "extrapolated point measured" if was_guessed else "curve corrected"
     job.tell(now, f"{what}: {rate:.3g} steps/s at {size}")
     return (TellCurve(job), KeepCurve(job.job))
 

@@ -214,13 +214,13 @@ class ControlPlane:
         job = self.jobs[f"{message.name}-{self.num_jobs}"] = Job.of(message, self.num_jobs, now)
         self.effects.append(WriteSpec(job.job, job.spec))
         if not self.nodes:
-            job.reason = "waits for a node: none has joined yet"
+            job.reason = "waiting for a node: none has joined yet"
         return Reply(job=job.job, name=job.name, log_dir=job.log_dir)
 
     def _cancel(self, message: Cancel, now: float) -> Reply:
         job = find(self.jobs, message.job)
         if job is None or not job.is_live:
-            what = "there is no live job" if job is None else f"job {job.name!r} has ended:"
+            what = "there is no running job" if job is None else f"job {job.name!r} has ended:"
             return refused("usage", f"{what} {message.job!r}")
         job.cancelling = True
         self._policy.carry_out((EndJob(job, State.CANCELLED, message.reason),), now)
@@ -229,7 +229,7 @@ class ControlPlane:
     def _rescale(self, message: Rescale, now: float) -> Reply:
         job = find(self.jobs, message.job)
         if job is None or not job.is_live:
-            return refused("usage", f"there is no live job {message.job!r}")
+            return refused("usage", f"there is no running job {message.job!r}")
         if job.job not in self.scheduler.jobs():
             state = job.state.value.lower()
             return refused(
@@ -242,7 +242,9 @@ class ControlPlane:
             if isinstance(command, core.PinRefused):
                 return refused("rescale-refused", command.reason)
         job.run.pinned = num
-        job.tell(now, "back to the policy" if num is None else f"held at {num} by an operator")
+        job.tell(
+            now, "sized by the scheduler again" if num is None else f"held at {num} by an operator"
+        )
         return Reply(job=job.job, num_gpus=num, target=len(job.members.target))
 
     # Nodes ---------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Policy:
                     view = self.scheduler.view(job.job, now)
                     job.aim(gpus, view.reason if view else "", now)
             case core.PromiseBroken(_, reason):
-                job.tell(now, f"the deadline cannot be kept any more: {reason}")
+                job.tell(now, f"the deadline can no longer be met: {reason}")
                 job.reason = reason
             case core.ProfilingExpired():
                 self.carry_out(measure.expired(job, self.room, now), now)

@@ -72,8 +72,8 @@ def refuse_a_second(store: SignedStore, *, within: float = timeouts.OTHER) -> No
     except _NoBeatError:
         return
     raise UsageError(
-        f"a coordinator runs already on {other.host} (pid {other.pid}) over this store",
-        hint="ask it with: efctl status --store ADDRESS",
+        f"a coordinator is already running on {other.host} (pid {other.pid}) for this store",
+        hint="use it: efctl status --store ADDRESS",
     )
 
 

@@ -33,7 +33,7 @@ def pin(book: Book, job_id: str, num_gpus: int | None, commands: list[Command]) 
         commands.append(PinRefused(job_id, reason))
         return
     if not _take(book, job, num_gpus):
-        reason = f"{num_gpus} GPUs would break another job's promise or another pin"
+        reason = f"{num_gpus} GPUs would break the promise to another job, or another fixed size"
         commands.append(PinRefused(job_id, reason))
 
 

@@ -257,7 +257,7 @@ class Scheduler:
         for job in book.jobs.values():
             late = book.now > job.promise + DEADLINE_TOLERANCE
             if late or (job.pinned is not None and job.finish > job.promise + DEADLINE_TOLERANCE):
-                why = "its deadline has passed" if late else f"pinned to {job.pinned} GPUs"
+                why = "its deadline has passed" if late else f"it is held at {job.pinned} GPUs"
                 self._break(job, why, commands)
         allocate(book)
         carry_out(book, commands)

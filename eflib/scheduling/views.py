@@ -40,14 +40,15 @@ def view(book: Book, job: Job, now: float) -> JobView:
 def _reason(book: Book, job: Job) -> str:
     """Return why the job holds what it holds."""
     if job.pinned is not None:
-        return f"pinned to {job.pinned} GPUs by the operator"
+        return f"held at {job.pinned} GPUs by an operator"
     count = job.mask.bit_count()
     if job.promise < math.inf:
         if not count:
-            return f"waits: its deadline is safe with a start at {job.row[0].start:g}"
-        return f"holds {count} GPUs, on time by {job.promise - job.finish:.0f} s"
+            ahead = max(0.0, job.row[0].start - book.now)
+            return f"waiting: its deadline can be met with a start in {ahead:.0f} s"
+        return f"holds {count} GPUs, ends {job.promise - job.finish:.0f} s before its deadline"
     what = "soft deadline" if job.tier(book.now) is Tier.SOFT else "best effort"
-    return f"{what}: {'holds ' + str(count) + ' spare GPUs' if count else 'waits for a GPU'}"
+    return f"{what}: {'holds ' + str(count) + ' spare GPUs' if count else 'waiting for a GPU'}"
 
 
 def why_refused(book: Book, job: Job, earliest: float | None) -> str:
@@ -71,6 +72,6 @@ def why_refused(book: Book, job: Job, earliest: float | None) -> str:
     if earliest is None:
         return "the other promised jobs leave too few GPUs free before its deadline"
     return (
-        f"the GPUs that {len(book.promised())} promised jobs leave free would finish it in "
+        f"the GPUs left by {len(book.promised())} promised jobs would finish it in "
         f"{earliest - book.now:.0f} s, and the deadline is in {job.deadline - book.now:.0f} s"
     )

@@ -131,7 +131,7 @@ def test_a_short_job_is_measured_at_two_sizes_and_guessed_at_the_others(world):
 
     assert set(job.speed.points) == {1, 2}
     assert set(job.speed.guessed) == {4}
-    assert any("leaves out 4" in text for _, text in job.story)
+    assert any("skipping 4" in text for _, text in job.story)
     assert world.plane.status(job, None, world.now).measuring_s == 6.0
 
 

@@ -21,10 +21,10 @@ def test_a_second_coordinator_of_one_home_is_refused(host, monkeypatch):
     monkeypatch.setattr(timeouts, "LOCK", 0.02)
     with (
         FileLock(places.coordinator_lock(host.home)),
-        pytest.raises(UsageError, match="a coordinator runs already over") as caught,
+        pytest.raises(UsageError, match="a coordinator is already running with") as caught,
     ):
         host.make().run()
-    assert caught.value.hint == "ask it with: efctl status"
+    assert caught.value.hint == "use it, as in: efctl status"
 
 
 def test_a_look_whether_one_is_alive_does_not_keep_a_coordinator_from_starting(host, monkeypatch):

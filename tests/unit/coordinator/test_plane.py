@@ -119,7 +119,7 @@ def test_a_job_that_is_not_admitted_yet_cannot_be_rescaled(world):
 @pytest.mark.parametrize("kind", ["rescale", "cancel"])
 def test_an_order_to_a_job_that_is_not_there_is_refused(world, kind):
     world.tell(kind, request="x", job="nobody", num_gpus=1)
-    assert world.error().problem == "there is no live job 'nobody'"
+    assert world.error().problem == "there is no running job 'nobody'"
     assert world.error().code == "usage"
 
 
@@ -164,7 +164,7 @@ def test_a_job_is_found_by_id_or_as_the_newest_live_one_of_its_name(world):
 def test_a_job_without_a_node_says_so_and_starts_when_one_joins():
     world = World(nodes=())
     job = world.submit()
-    assert job.reason == "waits for a node: none has joined yet"
+    assert job.reason == "waiting for a node: none has joined yet"
     world.settle()
     world.join("n0", 2)
     world.settle()

@@ -68,7 +68,7 @@ def test_ones_own_record_from_before_is_no_other(store):
 
 
 def test_a_second_one_is_refused_where_the_first_beats(store):
-    with pytest.raises(UsageError, match=r"runs already on node0 \(pid 12\)") as caught:
+    with pytest.raises(UsageError, match=r"is already running on node0 \(pid 12\)") as caught:
         refuse_a_second(Beating(store), within=60.0)
     assert "efctl status" in caught.value.hint
 

@@ -43,7 +43,7 @@ def test_a_refused_job_is_admitted_with_the_deadline_that_was_offered():
     cluster.submit("a", 300, deadline=100.0)
     (rejected,) = cluster.submit("b", 300, deadline=90.0)
     assert isinstance(rejected, Rejected)
-    assert "1 promised jobs leave free" in rejected.reason
+    assert "left by 1 promised jobs" in rejected.reason
     commands = cluster.submit("b", 300, deadline=rejected.earliest_deadline)
     assert kinds(commands) == ["Admitted"]
 

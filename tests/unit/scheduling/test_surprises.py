@@ -122,7 +122,9 @@ def test_a_pin_to_nothing_makes_the_job_wait():
     assert cluster.view("a").state is JobState.WAITING
 
 
-@pytest.mark.parametrize(("size", "said"), [(9, "has 4 GPUs, not 9"), (4, "another job's promise")])
+@pytest.mark.parametrize(
+    ("size", "said"), [(9, "has 4 GPUs, not 9"), (4, "promise to another job")]
+)
 def test_a_pin_that_would_break_a_promise_or_the_cluster_is_refused(size, said):
     cluster = Watched(4)
     cluster.submit("a", 190, deadline=100.0)
