@@ -2,11 +2,11 @@
 
 import os
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 
 from eflib.messages.generations import Generation
+from eflib.messages.inbox import Rescale, new_request
 from eflib.store import keys
 from tests.helpers.clusters import LONG
 from tests.helpers.processes import wait_until
@@ -103,11 +103,8 @@ class DisturbedJob:
 
     def ask_for_size(self, size):
         """Post an operator's request, without waiting for the answer."""
-        self.store.post(
-            keys.INBOX,
-            {"type": "rescale", "request": f"r{time.time_ns()}", "job": self.job,
-             "num_gpus": size},
-        )  # fmt: skip
+        wish = Rescale(request=new_request(), job=self.job, num_gpus=size)
+        self.store.post(keys.INBOX, wish)
 
     def signal(self, pid, number=signal.SIGKILL):
         """Send a signal; returns False if there is no such process any more."""

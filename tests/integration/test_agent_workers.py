@@ -11,6 +11,7 @@ import pytest
 from eflib.store import keys
 from tests.helpers.agents import AgentProcess, Stage
 from tests.helpers.processes import gone, is_alive, leaving_no_process, wait_until
+from tests.helpers.raw import Raw
 
 pytestmark = pytest.mark.processes
 
@@ -218,7 +219,7 @@ def test_a_module_runs_with_its_folder_on_the_path(stage, agent):
     (package / "__init__.py").touch()
     (package / "train.py").write_text("import sys\nprint(__name__, sys.argv[1:], sys.path[0])")
     spec = {"module": "package.train", "argv": ["x"], "cwd": str(stage.folder), "env": {}}
-    stage.store.put(keys.job_spec("job-mod"), spec)
+    Raw(stage.store).put(keys.job_spec("job-mod"), spec)
 
     [end] = run(stage, worker)
 

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from eflib.messages.records import Progress
 from eflib.store import keys
 from tests.helpers.clusters import LONG, SCRIPT, Audit
 from tests.helpers.processes import gone, wait_until
@@ -68,7 +69,8 @@ def test_a_killed_coordinator_does_not_disturb_the_job_and_its_successor_knows_i
     cluster.coordinator.wait()
 
     def step():
-        return cluster.store.fetch(keys.job_progress(cluster.status("j")["job"]))["global_step"]
+        told = cluster.store.fetch(keys.job_progress(cluster.status("j")["job"]), Progress)
+        return told.global_step
 
     stood = step()
     wait_until(lambda: step() > stood + 20, "steps without a coordinator", LONG)
