@@ -49,28 +49,17 @@ BATCH = 500  # jobs that are submitted and cancelled at a time
 BOUND_S = 1200.0  # for any phase
 
 
-class Load:
-    """A coordinator, and all those who talk to it."""
+class Served:
+    """A coordinator as a process of its own, what it costs, and requests to it."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "home"
         places.make_home(self.home)
         self.url = f"file://{folder / 'store'}"
-        self.store = SignedStore(open_store(self.url), load_or_create_key(self._key))
-        self.nodes: list[str] = []
-        self.jobs: list[str] = []
-        self.began: dict[str, float] = {}
+        key = load_or_create_key(places.key_file(self.home))
+        self.store = SignedStore(open_store(self.url), key)
         self._requests = 0
-        self._known: set[str] = set()
-        self._stop = threading.Event()
-        self._reporting = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def _key(self) -> Path:
-        return places.key_file(self.home)
-
-    # The coordinator -----------------------------------------------------------------------------
 
     def start(self) -> float:
         """Start it; return the seconds until it has answered a request."""
@@ -109,8 +98,6 @@ class Load:
         """Return the size of all that its memory is kept in."""
         files = places.journal_file(self.home).parent.rglob("*")
         return sum(file.stat().st_size for file in files if file.is_file())
-
-    # Requests ------------------------------------------------------------------------------------
 
     def request(self) -> str:
         """Return a new request's id."""
@@ -161,7 +148,18 @@ class Load:
                 self.store.post(keys.INBOX, cancel)
         self.wait_for_answer()
 
-    # Nodes and workers ---------------------------------------------------------------------------
+
+class Load(Served):
+    """A coordinator, and the nodes and workers that talk to it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.nodes: list[str] = []
+        self.jobs: list[str] = []
+        self.began: dict[str, float] = {}
+        self._known: set[str] = set()
+        self._stop = threading.Event()
+        self._reporting = threading.Event()
 
     def join(self, number: int) -> None:
         """Let nodes with so many slots join."""

@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parent / "scripts" / "audited.py"
 CURVE = '{"model": "audited", "points": {"1": 15, "2": 28, "4": 48}}'
 
 
-class DisturbedJob:
+class WatchedJob:
     """A job that runs ``scripts/audited.py`` on a live cluster.
 
     Args:
@@ -93,7 +93,20 @@ class DisturbedJob:
         """Return the job's story as lines."""
         return [one["text"] for one in self.status()["story"]]
 
-    # What happens to it ----------------------------------------------------------------------
+    def trail(self):
+        return Trail(self.out)
+
+    def logs(self):
+        """Return all that the workers wrote, for a message."""
+        folder = Path(self.status()["log_dir"])
+        return "\n".join(
+            f"== {file.relative_to(folder)}\n{file.read_text(errors='replace')}"
+            for file in sorted(folder.rglob("*.log"))
+        )
+
+
+class DisturbedJob(WatchedJob):
+    """A job to which things happen, and what they lead to; arguments as for ``WatchedJob``."""
 
     def ask_to_fail(self, pid, word):
         """Let a worker do in its next step what ``fail_if_asked`` in the script has a word for."""
@@ -115,9 +128,6 @@ class DisturbedJob:
         return True
 
     # Waiting ---------------------------------------------------------------------------------
-
-    def trail(self):
-        return Trail(self.out)
 
     def wait_commit(self, after, timeout=LONG):
         """Wait for a step that is committed after a moment; returns when it was."""
@@ -162,11 +172,3 @@ class DisturbedJob:
         (self.out / "finish").touch()
         self.set_pace(0.01)
         return self.wait_end(timeout)
-
-    def logs(self):
-        """Return all that the workers wrote, for a message."""
-        folder = Path(self.status()["log_dir"])
-        return "\n".join(
-            f"== {file.relative_to(folder)}\n{file.read_text(errors='replace')}"
-            for file in sorted(folder.rglob("*.log"))
-        )

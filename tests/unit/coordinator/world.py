@@ -57,8 +57,8 @@ def again(world, message):
     world.plane.handle(message, world.now)
 
 
-class World:
-    """A control plane with nodes, and workers that do what they are told."""
+class Outside:
+    """A control plane with nodes, and what happens to it."""
 
     def __init__(self, nodes=(("n0", 4),)):
         self.plane = fresh_plane()
@@ -71,8 +71,6 @@ class World:
         self.saved = []  # jobs whose workers left to save
         for node, slots in nodes:
             self.join(node, slots)
-
-    # What happens outside ------------------------------------------------------------------------
 
     def tell(self, kind, **fields):
         again(self, an_input(kind, **fields))
@@ -131,7 +129,9 @@ class World:
     def hang(self, worker, kind, reason):
         self.exit(worker, number="SIGKILL", error={"message": reason}, hang=kind)
 
-    # What agents and trainers do -----------------------------------------------------------------
+
+class World(Outside):
+    """A control plane with nodes, and workers that do what they are told."""
 
     def settle(self, rounds=60):
         """Go on until nobody has anything to do."""
