@@ -94,8 +94,13 @@ def key_file(home: Path) -> Path:
     return home / "cluster.key"
 
 
-def journal_file(home: Path) -> Path:
+def journal_folder(home: Path) -> Path:
     """Return where the coordinator's journal lies."""
+    return home / "coordinator" / "journal"
+
+
+def old_journal_file(home: Path) -> Path:
+    """Return where the journal lay before it was cut by snapshots."""
     return home / "coordinator" / "journal.jsonl"
 
 

@@ -15,19 +15,21 @@ from filelock import FileLock, Timeout
 from eflib import home as places
 from eflib.coordinator import timeouts
 from eflib.coordinator.clock import SteadyClock
-from eflib.coordinator.effects import Answer, Effect, WriteSpec
+from eflib.coordinator.effects import WriteSpec
+from eflib.coordinator.ids import highest_number
 from eflib.coordinator.intake import Intake
-from eflib.coordinator.journal import SCHEMA, Journal, JournalError
+from eflib.coordinator.journal import SCHEMA, JournalError
+from eflib.coordinator.listening import ProgressReader
+from eflib.coordinator.memory import Memory
 from eflib.coordinator.nodes import NodeWatch
 from eflib.coordinator.outage import Outage
 from eflib.coordinator.plane import ControlPlane
 from eflib.coordinator.publisher import Publisher
-from eflib.errors import EflibError, StoreError, UsageError
-from eflib.messages.codec import encode
+from eflib.errors import StoreError, UsageError
 from eflib.messages.generations import Generation
-from eflib.messages.inbox import Release
-from eflib.messages.journal import Begin, Entry, GenerationMade, ProgressMade, TimePassed
-from eflib.messages.records import CoordinatorRecord, Progress
+from eflib.messages.inbox import Release, RequestMessage
+from eflib.messages.journal import Entry, GenerationMade
+from eflib.messages.records import CoordinatorRecord
 from eflib.messages.replies import Reply
 from eflib.profiler.library import CurveLibrary
 from eflib.scheduling import SchedulerSettings
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eflib.coordinator.job import Job
+    from eflib.messages.inbox import Inbox
     from eflib.messages.journal import Input
     from eflib.store.signed import SignedStore
 
@@ -45,17 +48,6 @@ _log = logging.getLogger(__name__)
 
 SETTINGS = SchedulerSettings(rescale_cost=1.0, start_cost=10.0, safety_margin=0.1)
 """Costs of a live cluster, in seconds: a start imports and builds; a rescale waits for a step."""
-_FAULTS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EflibError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What the plane may raise over an input that it should have taken: a bug in eflib."""
 
 
 class Coordinator:
@@ -86,19 +78,16 @@ class Coordinator:
         self._steady = SteadyClock()
         self._clock = clock or self._steady
         self._monotonic = monotonic
-        self._settings = settings
-        self._journal = Journal(places.journal_file(home), store.aside)
+        self._memory = Memory(home, settings, store.aside)
         self._curves = CurveLibrary(places.profile_folder(home))
         self._lock = FileLock(places.coordinator_lock(home))
-        self._plane = ControlPlane(settings)
         self._nodes = NodeWatch(store, monotonic)
         self._intake = Intake(store, home, self._curves, self._nodes)
         self._publisher = Publisher(store, self._keep_curve)
         self._outage = Outage(monotonic)
         self._stop = threading.Event()
-        self._fed: dict[str, tuple[float, int]] = {}
-        self._progress: dict[str, Progress] = {}
-        self._progress_due = self._beat_due = 0.0
+        self._progress = ProgressReader(store, monotonic)
+        self._progress_due = self._nodes_due = self._beat_due = 0.0
         self._num_beats = 0
         self._idle_since = monotonic()
         self._started = 0.0
@@ -133,10 +122,15 @@ class Coordinator:
             if not self._outage.is_on:
                 self._beat(stopped=True)
             if self._plane.is_idle():
-                self._begin_anew()  # so that a newer version has nothing old to take in
+                # So that a newer version has nothing old to take in.
+                self._memory.begin_anew(self._clock(), self._intake.read)
         finally:
-            self._journal.close()
+            self._memory.close()
             self._lock.release()
+
+    @property
+    def _plane(self) -> ControlPlane:
+        return self._memory.plane
 
     def stop(self) -> None:
         """End the loop after the current turn."""
@@ -149,37 +143,19 @@ class Coordinator:
 
         What followed from its last inputs may not have been carried out, so it is again.
         """
-        effects: list[Effect] = []
-        begin_of_recent = self._clock() - timeouts.REPLY
-        for entry in self._journal.read():
-            self._fold(entry.input, entry.time)
-            read = -1 if entry.inbox is None else entry.inbox
-            self._intake.read = max(self._intake.read, read + 1, entry.read or 0)
-            self._steady.not_before(entry.time)
-            is_recent = entry.time > begin_of_recent
-            taken = self._plane.take_effects()  # older clients have given up waiting by now
-            effects += [one for one in taken if is_recent or not isinstance(one, Answer)]
+        effects, self._intake.read, last = self._memory.recover(self._clock() - timeouts.REPLY)
+        self._steady.not_before(last)
         self._publisher.add(effects)
         self._intake.begin()
-        if not self._plane.num_jobs:  # there is no journal, or it was moved away
-            self._plane.num_jobs = highest_number(self._home, self._store)
-        self._journal.open()
+        if not self._plane.requests.num_jobs:  # there is no journal, or it was moved away
+            self._plane.requests.num_jobs = highest_number(self._home, self._store)
+        self._memory.open()
         self._act()
         if self._plane.is_idle():
-            self._begin_anew()
+            self._memory.begin_anew(self._clock(), self._intake.read)
             self._find_nodes()
         for job in self._plane.live_jobs():
             self._catch_up(job)
-
-    def _begin_anew(self) -> None:
-        """Forget all jobs, which have ended, but how many there were; their ids are not reused."""
-        begin = Begin(num_jobs=self._plane.num_jobs, requests=self._plane.requests)
-        is_worth_keeping = bool(self._plane.jobs)
-        self._plane = ControlPlane(self._settings)
-        now = self._clock()
-        self._plane.handle(begin, now)
-        entry = Entry(v=SCHEMA, time=now, input=begin, read=self._intake.read)
-        self._journal.begin_anew(entry, keep_old=is_worth_keeping)
 
     def _find_nodes(self) -> None:
         """Hear which nodes there are: a fresh journal knows of none."""
@@ -200,21 +176,9 @@ class Coordinator:
         entries = [
             Entry(v=SCHEMA, time=now, input=message, inbox=index) for index, message in inputs
         ]
-        for entry in self._journal.append(entries):
-            self._fold(entry.input, now)
+        self._memory.take(entries)
         self._intake.done(end)
         self._act()
-
-    def _fold(self, message: Input, now: float) -> None:
-        """Hand an input to the plane; one over which it fails is put aside.
-
-        The journal has it, and the plane fails over it in the same way when it is folded again.
-        """
-        try:
-            self._plane.handle(message, now)
-        except _FAULTS as error:
-            reason = f"the control plane failed over it: {type(error).__name__}: {error}"
-            self._store.aside.put("the journal", encode(message), reason)
 
     # One turn ------------------------------------------------------------------------------------
 
@@ -242,38 +206,39 @@ class Coordinator:
         if self._publisher.is_behind:
             self._act()
         tick = self._monotonic()
-        if tick >= self._progress_due or batch.messages:
-            self._progress_due = tick + timeouts.PROGRESS
-            self._look_at_progress(feed_all=bool(batch.messages))
+        is_due = tick >= self._progress_due
+        if is_due or batch.messages:
+            self._progress_due = tick + timeouts.PROGRESS if is_due else self._progress_due
+            self._look_at_progress(batch.messages, is_due=is_due)
+        if tick >= self._nodes_due:
+            self._nodes_due = tick + timeouts.BEAT
             for found in self._nodes.look(self._plane.nodes):
                 self._take([(None, found)])
         if batch.end > self._intake.read:
-            inputs: list[tuple[int | None, Input]] = []
-            for index, message in batch.messages:
-                if isinstance(message, Release):
-                    self._release(message)
-                completed = self._intake.completed(message, self._plane)
-                if completed is not None:
-                    inputs.append((index, completed))
-            self._take(inputs, batch.end)
-            self._intake.trim()
+            self._take_received(batch.messages, batch.end)
         self._pass_time()
         proposed = self._propose()
         if self._monotonic() >= self._beat_due:
             self._beat()
         self._check_idle()
+        if self._memory.is_long and not self._publisher.is_behind:
+            self._memory.cut(self._clock(), self._intake.read)
         return bool(batch.messages) or proposed
 
+    def _take_received(self, received: list[tuple[int, Inbox]], end: int) -> None:
+        """Take in what was read of the inbox, up to ``end``."""
+        inputs: list[tuple[int | None, Input]] = []
+        for index, message in received:
+            if isinstance(message, Release):
+                self._release(message)
+            completed = self._intake.completed(message, self._plane)
+            if completed is not None:
+                inputs.append((index, completed))
+        self._take(inputs, end)
+        self._intake.trim()
+
     def _pass_time(self) -> None:
-        now = self._clock()
-        try:
-            changed = self._plane.pass_time(now)
-        except _FAULTS as error:
-            reason = f"the control plane failed as time passed: {type(error).__name__}: {error}"
-            self._store.aside.put("the journal", encode(TimePassed()), reason)
-            return
-        if changed:
-            self._journal.append([Entry(v=SCHEMA, time=now, input=TimePassed())])
+        if self._memory.pass_time(self._clock()):
             self._act()
 
     def _release(self, message: Release) -> None:
@@ -304,29 +269,37 @@ class Coordinator:
                 return
             self._take([(None, GenerationMade(job=job.job, record=record))])
 
-    def _look_at_progress(self, *, feed_all: bool) -> None:
-        """Read what trainers say, and the generations that survivors made."""
-        tick = self._monotonic()
-        for job in self._plane.live_jobs():
-            if job.members.newest.number == 0:
-                continue
+    def _look_at_progress(self, received: list[tuple[int, Inbox]], *, is_due: bool) -> None:
+        """Read what trainers say, and the generations that survivors made.
+
+        Args:
+            received: New messages; the jobs that they concern are looked at now.
+            is_due: Look at the next jobs in turn as well.
+        """
+        jobs: dict[str, Job] = {}
+        for _, message in received:
+            job = self._plane.jobs.get(getattr(message, "job", ""))
+            if job is not None and job.is_live:
+                jobs[job.job] = job
+        has_request = any(isinstance(message, RequestMessage) for _, message in received)
+        if is_due or has_request:
+            jobs.update({job.job: job for job in self._progress.next_of(self._plane.live_jobs())})
+        training = [job for job in jobs.values() if job.members.newest.number > 0]
+        for job in training:
             self._catch_up(job)
-            told = self._store.fetch(keys.job_progress(job.job), Progress)
-            if told is None:
-                continue
-            self._progress[job.job] = told
-            fed_at, fed_step = self._fed.get(job.job, (-timeouts.FEED, -1))
-            if told.global_step != fed_step and (feed_all or tick - fed_at > timeouts.FEED):
-                self._fed[job.job] = (tick, told.global_step)
-                self._take([(None, ProgressMade(job=job.job, progress=told))])
-        self._publisher.write_documents(self._plane, self._progress, self._clock())
+        told = self._progress.read(training, feed_all=bool(received))
+        self._publisher.refresh(jobs.values())
+        if told:
+            self._take([(None, one) for one in told])
+        elif self._publisher.is_behind:
+            self._act()
 
     # Out -----------------------------------------------------------------------------------------
 
     def _act(self) -> None:
         """Carry out what the plane says; all of it may be repeated."""
         self._publisher.add(self._plane.take_effects())
-        self._publisher.publish(self._plane, self._progress, self._clock())
+        self._publisher.publish(self._plane, self._progress.latest, self._clock())
 
     def _keep_curve(self, job_id: str) -> None:
         """Write a job's curve; what cannot be written is measured again by the next job."""
@@ -367,22 +340,6 @@ class Coordinator:
         bound = timeouts.IDLE if self._plane.jobs else timeouts.FIRST_JOB
         if self._managed and tick - self._idle_since > bound:
             self._stop.set()
-
-
-def highest_number(home: Path, store: SignedStore) -> int:
-    """Return the highest number in the ids of jobs that left something: none is used again.
-
-    Args:
-        home: The folder of eflib's state, with the jobs' own folders.
-        store: The cluster's store, with their keys.
-    """
-    folder = places.jobs_folder(home)
-    ids = [one.name for one in folder.iterdir()] if folder.is_dir() else []
-    ids += [keys.owner(key) for key in store.list(keys.JOBS)]
-    endings = [one.rpartition("-")[2] for one in ids]
-    # A name may be anything: only what the counter itself could have written counts.
-    numbers = [int(one) for one in endings if one.isascii() and one.isdecimal() and len(one) < 15]
-    return max(numbers, default=0)
 
 
 def install_signals(coordinator: Coordinator) -> None:

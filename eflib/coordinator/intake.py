@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from eflib import home as places
-from eflib.coordinator.plane import refused
+from eflib.coordinator.requests import refused
 from eflib.messages.codec import UnreadableError, decode
 from eflib.messages.fields import MAX_RATE, MAX_WORLD, MIN_RATE, extended, shortened
 from eflib.messages.inbox import (

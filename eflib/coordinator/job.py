@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from eflib.coordinator.membership import Membership
 from eflib.coordinator.records import RunRecord, SpeedRecord
@@ -13,9 +12,7 @@ from eflib.messages.generations import PAUSE, STOP
 from eflib.messages.journal import TakenProfile, TakenSubmit
 from eflib.messages.records import JobSpec
 from eflib.profiler.fit import Observation
-
-if TYPE_CHECKING:
-    from eflib.scheduling import Gpu
+from eflib.scheduling import Gpu
 
 MAX_LINE = 2000
 """Characters of a line of a job's story."""
@@ -109,6 +106,11 @@ class Job:
             job.speed.expects_curve = True
         job.tell(now, "submitted")
         return job
+
+    @property
+    def number(self) -> int:
+        """Its number in the order of submission, with which its id ends."""
+        return int(self.job.rpartition("-")[2])
 
     @property
     def name(self) -> str:

@@ -1,104 +1,130 @@
-"""The coordinator's memory: what it was told and when, one JSON object a line, synced to disk.
+"""The coordinator's memory: what it was told and when, synced to disk, cut by snapshots.
 
 The state of the coordinator is what its journal folds to: handing the same inputs to a fresh
-control plane gives the same state.
+control plane gives the same state. So does handing those after a snapshot to a plane in its state.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import logging
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, NamedTuple
 
+from eflib.coordinator.segments import DamagedError, SegmentedLog
+from eflib.coordinator.snapshot import Snapshot
 from eflib.errors import StoreError
 from eflib.messages.codec import InvalidMessageError, UnreadableError, decode, encode
 from eflib.messages.journal import Entry, EntryHead
 from eflib.store.aside import Aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from eflib.coordinator.segments import Batches
 
 SCHEMA = 1
 REPEATED = frozenset({"time", "progress", "worker_started", "switched", "measured"})
 """Inputs that can be missed: what they say is said again, or costs no more than some time."""
-WAY_OUT = "move the file away to begin with an empty one; running jobs then end by themselves"
+MAX_ENTRIES = 2000
+MAX_BYTES = 8 * 1024 * 1024
+"""With more entries or bytes since the last snapshot another one is due. Folding so many takes
+about a second, which is what a start may take longer than reading a snapshot."""
+WAY_OUT = "move the folder away to begin with an empty one; running jobs then end by themselves"
+
+_log = logging.getLogger(__name__)
 
 
 class JournalError(StoreError):
     """The journal cannot be read or written."""
 
 
-class Journal:
-    """An append-only file; a line that a crash tore off is dropped when it is read again.
+class Recovered(NamedTuple):
+    """What a journal holds.
 
-    Args:
-        file: Where it lies; made if it is not there.
-        aside: Where lines go that cannot be read and can be missed.
+    Attributes:
+        snapshot: What all entries before it come to; None if there is none.
+        batches: The entries after it, those together that were taken in together.
     """
 
-    def __init__(self, file: Path, aside: Aside | None = None) -> None:
-        self._file = file
+    snapshot: Snapshot | None
+    batches: Iterator[list[Entry]]
+
+
+class Journal:
+    """Entries and snapshots in a folder; what a crash tore off is dropped when it is read again.
+
+    Args:
+        folder: Where they lie; made if it is not there.
+        aside: Where entries go that cannot be read and can be missed.
+        old: The file in which a version without snapshots kept its journal: it is taken over.
+    """
+
+    def __init__(
+        self, folder: Path, aside: Aside | None = None, *, old: Path | None = None
+    ) -> None:
+        self._log = SegmentedLog(folder)
+        self._folder = folder
+        self._old = old
         self._aside = aside or Aside()
-        self._handle: BinaryIO | None = None
+        self._next_cut = MAX_ENTRIES
 
-    def read(self) -> Iterator[Entry]:
-        """Yield the entries in order.
+    @property
+    def is_long(self) -> bool:
+        """True when a snapshot is due."""
+        if self._old is not None and self._old.exists():
+            return True
+        return self._log.num_lines >= self._next_cut or self._log.num_bytes >= MAX_BYTES
+
+    def recover(self) -> Recovered:
+        """Return what the journal holds.
 
         Raises:
-            JournalError: The file cannot be read, or a line before the last is no entry.
+            JournalError: It cannot be read, now or while the entries are.
         """
-        if not self._file.exists():
-            return
         with self._explained("read"):
-            data = self._file.read_bytes()
-        # What has no line end was torn off by a crash: it was never acted on, and open() cuts it.
-        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
-            entry = self._entry(line, number) if line else None
-            if entry is not None:
-                yield entry
+            found = self._log.recover()
+        for problem in found.passed_over:
+            _log.warning("%s; the snapshot before it is used", problem)
+        if found.snapshot is not None:
+            return Recovered(self._snapshot(found.snapshot), self._entries(found.batches))
+        return Recovered(None, self._entries(chain(self._of_old(), found.batches)))
 
-    def _entry(self, line: bytes, number: int) -> Entry | None:
-        """Return the entry in a line; None for one that cannot be read and can be missed.
+    def _of_old(self) -> Batches:
+        """Yield the lines of a journal that is one file, each for itself.
 
-        Raises:
-            JournalError: It cannot be read, and what follows depends on it.
+        What has no line end was torn off by a crash: it was never acted on.
         """
-        place = f"{self._file}:{number}"
+        if self._old is not None and self._old.exists():
+            lines = self._old.read_bytes().split(b"\n")[:-1]
+            for number, line in enumerate(lines, start=1):
+                if line:
+                    yield [(f"{self._old}:{number}", line)]
+
+    def _snapshot(self, payload: bytes) -> Snapshot:
         try:
-            head = decode(line, EntryHead)
-        except UnreadableError:
-            raise JournalError(f"{place}: not a journal entry", hint=WAY_OUT) from None
-        if head.v != SCHEMA:
-            raise JournalError(
-                f"{place}: schema {head.v!r}, this eflib reads {SCHEMA}", hint=WAY_OUT
-            )
-        try:
-            return decode(line, Entry)
+            snapshot = decode(payload, Snapshot)
         except UnreadableError as error:
-            if head.input.type not in REPEATED:
-                raise JournalError(
-                    f"{place}: a {head.input.type!r} entry cannot be read: {error}",
-                    hint=f"was it written by another version of eflib? {WAY_OUT}",
-                ) from None
-            self._aside.put(place, line, str(error))
-            return None
+            raise JournalError(
+                f"the snapshot in {self._folder} cannot be read: {error}",
+                hint=f"was it written by another version of eflib? {WAY_OUT}",
+            ) from None
+        _check(snapshot.v, str(self._folder))
+        return snapshot
+
+    def _entries(self, batches: Batches) -> Iterator[list[Entry]]:
+        with self._explained("read"):
+            for batch in batches:
+                entries = [entry_of(place, payload, self._aside) for place, payload in batch]
+                yield [entry for entry in entries if entry is not None]
 
     def open(self) -> None:
-        """Begin to write; cuts off a torn last line first."""
+        """Begin to write; cuts off what a crash tore first."""
         with self._explained("write"):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            if self._file.exists():
-                data = self._file.read_bytes()
-                whole = data.rfind(b"\n") + 1
-                if whole < len(data):
-                    with self._file.open("r+b") as handle:
-                        handle.truncate(whole)
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            self._handle = os.fdopen(descriptor, "ab")
+            self._log.open()
 
-    def append(self, entries: list[Entry]) -> list[Entry]:
+    def append(self, entries: Sequence[Entry]) -> list[Entry]:
         """Write entries and sync them; what they say may be acted on afterwards.
 
         Returns:
@@ -107,52 +133,88 @@ class Journal:
         Raises:
             JournalError: The disk does not take them.
         """
-        if self._handle is None:
-            raise JournalError(f"the journal {self._file} is not open")
-        written, lines = [], []
+        if not self._log.is_open:
+            raise JournalError(f"the journal {self._folder} is not open")
+        written, payloads = [], []
         for entry in entries:
             try:
-                lines.append(encode(entry) + b"\n")
+                payloads.append(encode(entry))
             except InvalidMessageError as error:
-                self._aside.put(str(self._file), repr(entry).encode("utf-8", "replace"), str(error))
+                value = repr(entry).encode("utf-8", "replace")
+                self._aside.put(str(self._folder), value, str(error))
             else:
                 written.append(entry)
-        if lines:
-            with self._explained("write"):
-                self._handle.write(b"".join(lines))
-                self._handle.flush()
-                os.fsync(self._handle.fileno())
+        with self._explained("write"):
+            self._log.append(payloads)
         return written
 
-    def begin_anew(self, first: Entry, *, keep_old: bool = True) -> None:
-        """Replace the file by one with a single entry; the old one is kept beside it if asked."""
-        self.close()
-        new = self._file.with_suffix(".new.jsonl")
+    def cut(self, snapshot: Snapshot) -> bool:
+        """Keep what all entries so far come to in their place; False if it cannot be written down.
+
+        Raises:
+            JournalError: The disk does not take it.
+        """
+        try:
+            payload = encode(snapshot)
+        except InvalidMessageError as error:
+            # A bug in eflib, and no reason to end: the journal grows, and it is tried again.
+            _log.warning("the journal is not cut: %s", error.problem)
+            self._next_cut = self._log.num_lines + MAX_ENTRIES
+            return False
         with self._explained("write"):
-            new.unlink(missing_ok=True)
-            beginning = Journal(new)
-            beginning.open()
-            beginning.append([first])
-            beginning.close()
-            if keep_old and self._file.exists():
-                shutil.copyfile(self._file, self._file.with_suffix(".old.jsonl"))
-            # In one act: without a journal, the ids of jobs would be used again.
-            new.replace(self._file)
-        self.open()
+            self._log.cut(payload)
+            if self._old is not None and self._old.exists():
+                self._old.replace(self._old.with_suffix(".old.jsonl"))
+        self._next_cut = MAX_ENTRIES
+        return True
 
     def close(self) -> None:
-        """Close the file."""
-        if self._handle is not None:
-            handle, self._handle = self._handle, None
-            with self._explained("write"):
-                handle.close()
+        """Close the files."""
+        with self._explained("write"):
+            self._log.close()
 
     @contextmanager
     def _explained(self, act: str) -> Iterator[None]:
         try:
             yield
+        except DamagedError as error:
+            raise JournalError(error.problem, hint=WAY_OUT) from None
         except OSError as error:
             raise JournalError(
-                f"cannot {act} the journal {self._file}: {error.strerror or error}",
+                f"cannot {act} the journal {self._folder}: {error.strerror or error}",
                 hint="jobs keep training; restart the coordinator once the disk can be used",
             ) from error
+
+
+def entry_of(place: str, line: bytes, aside: Aside) -> Entry | None:
+    """Return the entry in a line; None for one that cannot be read and can be missed.
+
+    Args:
+        place: Where the line stands: a file and a number.
+        line: Its bytes.
+        aside: Where it goes if it cannot be read and can be missed.
+
+    Raises:
+        JournalError: It cannot be read, and what follows depends on it.
+    """
+    try:
+        head = decode(line, EntryHead)
+    except UnreadableError:
+        raise JournalError(f"{place}: not a journal entry", hint=WAY_OUT) from None
+    _check(head.v, place)
+    try:
+        return decode(line, Entry)
+    except UnreadableError as error:
+        if head.input.type not in REPEATED:
+            raise JournalError(
+                f"{place}: a {head.input.type!r} entry cannot be read: {error}",
+                hint=f"was it written by another version of eflib? {WAY_OUT}",
+            ) from None
+        aside.put(place, line, str(error))
+        return None
+
+
+def _check(schema: int, place: str) -> None:
+    if schema != SCHEMA:
+        problem = f"{place}: schema {schema!r}, this eflib reads {SCHEMA}"
+        raise JournalError(problem, hint=WAY_OUT)

@@ -83,7 +83,7 @@ def pass_time(job: Job, room: Room, now: float) -> Decisions | None:
     if run.sizes and run.size == 0 and _all_ready(job, run, now):
         _next_size(job, run, now)
         return ()
-    if run.observed and now - run.aimed > timeouts.MEASURING:
+    if run.observed and run.since_aimed(now) > timeouts.MEASURING:
         return _conclude(job, run, room, now)  # the size does not come: what there is has to do
     if now > run.until:
         return expired(job, room, now)
@@ -208,7 +208,7 @@ def _is_dear(job: Job, run: Profiling, now: float) -> bool:
     if announce is None or job.only_profile or len(run.observed) < ALWAYS_MEASURED:
         return False
     best = max(one.steps_per_s for one in run.observed.values())
-    return (now - run.began) + (now - run.aimed) > MEASURED_SHARE * announce.max_steps / best
+    return run.since_began(now) + run.since_aimed(now) > MEASURED_SHARE * announce.max_steps / best
 
 
 def _conclude(job: Job, run: Profiling, room: Room, now: float) -> Decisions:

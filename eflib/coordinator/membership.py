@@ -57,7 +57,8 @@ class Membership:
         settled: The newest generation that was entered; its members hold the state.
         target: The GPUs that the job should hold.
         standby: GPUs on which workers should be made ready, to join later.
-        known: Generations by number.
+        known: Generations by number, from the settled one on.
+        seats: Workers by id: those that are alive, or in one of the two generations.
         ending: ``pause`` or ``stop`` when the workers should go, else empty.
         is_over: Training has ended by its own account: workers go by themselves.
     """
@@ -139,7 +140,17 @@ class Membership:
         changed = self._dismiss(now)
         if not self.ending and not self.is_over:
             changed = self._start_missing(now) or changed
+        self._drop_past()
         return changed
+
+    def _drop_past(self) -> None:
+        """Drop generations that were left and workers that are gone: jobs may rescale for weeks."""
+        if self.known and min(self.known) < self.settled.number:
+            self.known = {n: one for n, one in self.known.items() if n >= self.settled.number}
+        if len(self.seats) > len(self.settled.members) + len(self.newest.members):
+            named = {one.worker for one in (*self.settled.members, *self.newest.members)}
+            kept = {w: seat for w, seat in self.seats.items() if seat.is_alive or w in named}
+            self.seats = kept
 
     def _dismiss(self, now: float) -> bool:
         """Give up workers that are not needed; leavers go by themselves, within a bound."""

@@ -7,52 +7,49 @@ give the same state, which is how a coordinator comes back from its journal.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
 from eflib import scheduling as core
 from eflib.coordinator import assigning, failures, measure, proposing, running
+from eflib.coordinator.attention import Attention, calm_until
 from eflib.coordinator.document import status_of
 from eflib.coordinator.effects import (
-    Answer,
     Decisions,
     Effect,
-    EndJob,
     RecordExit,
     TellCurve,
-    WriteSpec,
+    TellProgress,
 )
-from eflib.coordinator.job import Asked, Job, State
+from eflib.coordinator.ended import EndedJobs
+from eflib.coordinator.job import Job
 from eflib.coordinator.policy import Policy
+from eflib.coordinator.requests import Requests
+from eflib.coordinator.snapshot import PlaneState, Snapshot
 from eflib.messages.inbox import (
-    Cancel,
     Finished,
     Measured,
     NodeLeft,
     RequestMessage,
-    Rescale,
     Switched,
     WorkerExited,
     WorkerStarted,
 )
 from eflib.messages.journal import (
-    MAX_REQUESTS,
     Begin,
     GenerationMade,
     Input,
     NodeLost,
     ProgressMade,
     TakenNodeJoined,
-    TakenProfile,
-    TakenSubmit,
     TakenWorkerReady,
     TimePassed,
 )
 from eflib.messages.records import ErrorText, NodeRecord, WorkerExit
-from eflib.messages.replies import Refusal, Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eflib.coordinator.assigning import Assigned
     from eflib.coordinator.measure import Room
     from eflib.messages.generations import Generation
@@ -67,9 +64,8 @@ JobInput = (
     | Switched
     | Measured
     | Finished
-    | ProgressMade
 )
-"""Inputs that concern one job."""
+"""Inputs that concern one job and may change its workers."""
 
 
 class ControlPlane:
@@ -82,11 +78,52 @@ class ControlPlane:
     def __init__(self, settings: core.SchedulerSettings) -> None:
         self.jobs: dict[str, Job] = {}
         self.nodes: dict[str, NodeRecord] = {}
-        self.num_jobs = 0
         self.effects: list[Effect] = []
-        self._policy = Policy(settings, self.jobs, self.nodes, self.effects)
-        self.scheduler = self._policy.scheduler
-        self._requests: OrderedDict[str, None] = OrderedDict()
+        self.attention = Attention()
+        self._ended = EndedJobs()
+        self._policy = Policy(settings, self.jobs, self.nodes, self.effects, self.attention)
+        self.requests = Requests(
+            self.jobs, self.nodes, self._policy, self.attention, self._ended, self.effects
+        )
+
+    @property
+    def scheduler(self) -> core.Scheduler:
+        """The scheduler, to be asked."""
+        return self._policy.scheduler
+
+    # State ---------------------------------------------------------------------------------------
+
+    def state(self) -> PlaneState:
+        """Return what its next decisions depend on besides ``requests.begin``; not a copy."""
+        return PlaneState(
+            nodes=dict(self.nodes),
+            jobs=tuple(self.jobs.values()),
+            ended=self._ended.state(),
+            scheduler=self.scheduler.state(),
+        )
+
+    @staticmethod
+    def restore(snapshot: Snapshot, settings: core.SchedulerSettings) -> ControlPlane:
+        """Return a plane that goes on from a snapshot as the one would have that it was taken of.
+
+        Args:
+            snapshot: It, as it was read; the plane takes its jobs over.
+            settings: The policy's costs and margins.
+
+        Raises:
+            UsageError: A value of it is out of range.
+        """
+        plane = ControlPlane(settings)
+        plane.requests.go_on(snapshot.begin)
+        if snapshot.plane is not None:
+            plane.nodes.update(snapshot.plane.nodes)
+            plane._ended.restore(snapshot.plane.ended)
+            for job in snapshot.plane.jobs:
+                plane.jobs[job.job] = job
+                if not plane._ended.knows(job.job):
+                    plane.attention.add(job)
+            plane._policy.restore(snapshot.plane.scheduler, settings)
+        return plane
 
     # In ------------------------------------------------------------------------------------------
 
@@ -99,38 +136,77 @@ class ControlPlane:
         """
         match message:
             case Begin():
-                self.num_jobs = message.num_jobs
-                self._requests = OrderedDict.fromkeys(message.requests)
+                self.requests.go_on(message)
             case RequestMessage():
-                self._on_request(message, now)
+                self.requests.carry_out(message, now)
             case TakenNodeJoined():
                 self._on_node_joined(message, now)
             case NodeLeft() | NodeLost():
                 self._on_node_gone(message, now)
             case TimePassed():
                 pass
+            case ProgressMade():
+                self._on_progress([message], now)
             case _:
                 if (job := self.jobs.get(message.job)) is not None:
+                    self.attention.touch(job)
                     decisions = _on_job(job, message, self._policy.room, now)
                     self._policy.carry_out(decisions, now)
         self.pass_time(now)
 
+    def handle_all(self, messages: Sequence[Input], now: float) -> None:
+        """Take in one input, or what many jobs have said of their progress at one instant.
+
+        Args:
+            messages: What happened.
+            now: When, in seconds since the epoch.
+        """
+        told = [message for message in messages if isinstance(message, ProgressMade)]
+        if len(told) == len(messages):
+            self._on_progress(told, now)
+            self.pass_time(now)
+            return
+        for message in messages:
+            self.handle(message, now)
+
+    def _on_progress(self, messages: Sequence[ProgressMade], now: float) -> None:
+        room = self._policy.room
+        told: list[Job] = []
+        for message in messages:
+            job = self.jobs.get(message.job)
+            if job is None:
+                continue
+            decisions = running.on_progress(job, message.progress, room, now)
+            told += [job for one in decisions if isinstance(one, TellProgress)]
+            rest = tuple(one for one in decisions if not isinstance(one, TellProgress))
+            self._policy.carry_out(rest, now)
+        self._policy.progressed(told, now)
+
     def pass_time(self, now: float) -> bool:
         """Do what has come due; True if anything changed."""
-        changed = False
-        wakeup = self.scheduler.next_wakeup(now)
-        if wakeup is not None and wakeup <= now:
-            self._policy.schedule((core.TimePassed(),), now)
+        changed = self._policy.pass_time(now)
+        room = self._policy.room
+        self.attention.wake(now)
+        for job in self.attention.in_turn():
+            is_new = job.is_live and self._judge(job, room, now)
+            is_new = job.members.step(now) or is_new
+            if is_new:
+                self.attention.touch(job)
+            elif not job.is_present:
+                self._ended.add(job, now)
+                self.attention.drop(job)
+                is_new = True
+            elif (until := calm_until(job, has_room=room.largest > 0)) is not None:
+                self.attention.rest(job, until)
+            changed = changed or is_new
+        for job_id in self._ended.due(now):
+            del self.jobs[job_id]
             changed = True
-        for job in self.present_jobs():
-            if job.is_live:
-                changed = self._judge(job, now) or changed
-            changed = job.members.step(now) or changed
         return changed
 
-    def _judge(self, job: Job, now: float) -> bool:
+    def _judge(self, job: Job, room: Room, now: float) -> bool:
         """Go on with measuring, and end what is over; True if anything changed."""
-        due = measure.pass_time(job, self._policy.room, now)
+        due = measure.pass_time(job, room, now)
         if due is not None:
             self._policy.carry_out(due, now)
         end = failures.settle(job) if job.is_live else ()
@@ -139,32 +215,24 @@ class ControlPlane:
 
     # Out -----------------------------------------------------------------------------------------
 
-    @property
-    def requests(self) -> tuple[str, ...]:
-        """The last requests that were carried out, oldest first."""
-        return tuple(self._requests)
-
-    def has_seen(self, request: str) -> bool:
-        """Tell whether a request was carried out before."""
-        return request in self._requests
-
     def live_jobs(self) -> list[Job]:
         """Return the jobs that have not ended, in order of submission."""
-        return [job for job in self.jobs.values() if job.is_live]
+        return [job for job in self.attention.present.values() if job.is_live]
 
     def present_jobs(self) -> list[Job]:
         """Return the jobs that are live or still have workers."""
-        return [job for job in self.jobs.values() if job.is_present]
+        return [job for job in self.attention.present.values() if job.is_present]
 
     def is_idle(self) -> bool:
         """True when no job is live and no worker of any job has a process."""
-        return not self.present_jobs()
+        return not any(job.is_present for job in self.attention.present.values())
 
     def proposals(self, now: float) -> list[tuple[Job, Generation]]:
         """Return the generations to make; what becomes of each comes back as ``generation``."""
         found = []
-        present = self.present_jobs()
-        for job in present:
+        restless = self.attention.restless()
+        present = self.present_jobs() if restless else []
+        for job in restless:
             generation = proposing.proposal(
                 job.members,
                 now,
@@ -189,74 +257,17 @@ class ControlPlane:
         self.effects.clear()
         return effects
 
-    # Requests ------------------------------------------------------------------------------------
-
-    def _on_request(self, message: RequestMessage, now: float) -> None:
-        """Carry out a request, unless it was before: then somebody has written it again."""
-        if self.has_seen(message.request):
-            return
-        self._requests[message.request] = None
-        while len(self._requests) > MAX_REQUESTS:
-            self._requests.popitem(last=False)
-        match message:
-            case TakenSubmit() | TakenProfile():
-                reply = self._submit(message, now)
-            case Cancel():
-                reply = self._cancel(message, now)
-            case Rescale():
-                reply = self._rescale(message, now)
-            case _:
-                return
-        self.effects.append(Answer(message.request, reply))
-
-    def _submit(self, message: Asked, now: float) -> Reply:
-        self.num_jobs += 1
-        job = self.jobs[f"{message.name}-{self.num_jobs}"] = Job.of(message, self.num_jobs, now)
-        self.effects.append(WriteSpec(job.job, job.spec))
-        if not self.nodes:
-            job.reason = "waiting for a node: none has joined yet"
-        return Reply(job=job.job, name=job.name, log_dir=job.log_dir)
-
-    def _cancel(self, message: Cancel, now: float) -> Reply:
-        job = find(self.jobs, message.job)
-        if job is None or not job.is_live:
-            what = "there is no running job" if job is None else f"job {job.name!r} has ended:"
-            return refused("usage", f"{what} {message.job!r}")
-        job.cancelling = True
-        self._policy.carry_out((EndJob(job, State.CANCELLED, message.reason),), now)
-        return Reply(job=job.job, state=job.state.value)
-
-    def _rescale(self, message: Rescale, now: float) -> Reply:
-        job = find(self.jobs, message.job)
-        if job is None or not job.is_live:
-            return refused("usage", f"there is no running job {message.job!r}")
-        if job.job not in self.scheduler.jobs():
-            state = job.state.value.lower()
-            return refused(
-                "usage",
-                f"job {job.name!r} is {state}: it cannot be rescaled yet",
-                "wait until it is admitted",
-            )
-        num = message.num_gpus
-        for command in self._policy.schedule((core.SizePinned(job.job, num),), now):
-            if isinstance(command, core.PinRefused):
-                return refused("rescale-refused", command.reason)
-        job.run.pinned = num
-        job.tell(
-            now, "sized by the scheduler again" if num is None else f"held at {num} by an operator"
-        )
-        return Reply(job=job.job, num_gpus=num, target=len(job.members.target))
-
     # Nodes ---------------------------------------------------------------------------------------
 
     def _on_node_joined(self, message: TakenNodeJoined, now: float) -> None:
         self.nodes[message.node] = message.record
+        self.attention.reseat()
         self._policy.schedule((core.NodeJoined(message.node, message.record.slots),), now)
+        room = self._policy.room
         for job in self.live_jobs():
-            if measure.complete(
-                job, self._policy.room
-            ):  # there are more sizes now that it could have
+            if measure.complete(job, room):  # there are more sizes now that it could have
                 self._policy.carry_out((TellCurve(job),), now)
+            self.attention.touch(job)
 
     def _on_node_gone(self, message: NodeLeft | NodeLost, now: float) -> None:
         node = message.node
@@ -267,11 +278,13 @@ class ControlPlane:
         self._policy.schedule((core.NodeLost(node),), now)
         for job in self.live_jobs():
             self._policy.carry_out(measure.node_gone(job, node, now), now)
+        for job in self.present_jobs():
+            self.attention.touch(job)
 
     def _lose_workers(self, node: str) -> None:
         """Let peers on other nodes know of ends that no agent can tell any more."""
         error = ErrorText(f"lost with node {node}, which gave no sign of life")
-        for job in self.jobs.values():
+        for job in self.attention.present.values():
             for seat in job.members.alive():
                 if seat.gpu.node == node:
                     job.members.exited(seat.worker)
@@ -297,19 +310,4 @@ def _on_job(job: Job, message: JobInput, room: Room, now: float) -> Decisions:
             decisions = measure.on_measured(job, message, room, now)
         case Finished():
             decisions = running.on_finished(job, message, now)
-        case ProgressMade():
-            decisions = running.on_progress(job, message.progress, room, now)
     return decisions
-
-
-def find(jobs: dict[str, Job], name: str) -> Job | None:
-    """Return a job by id, or the newest live one of this name."""
-    if name in jobs:
-        return jobs[name]
-    named = [job for job in jobs.values() if job.name == name]
-    return max(named, key=lambda job: (job.is_live, job.submitted), default=None)
-
-
-def refused(code: str, problem: str, hint: str = "") -> Reply:
-    """Return the answer to a request that is not carried out."""
-    return Reply(error=Refusal(code, problem, hint))

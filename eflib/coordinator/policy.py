@@ -18,12 +18,14 @@ from eflib.coordinator.effects import (
     ReturnSlots,
     TellCurve,
     TellEnd,
+    TellProgress,
 )
 from eflib.coordinator.measure import Room
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from eflib.coordinator.attention import Attention
     from eflib.coordinator.job import Job
     from eflib.messages.records import NodeRecord
 
@@ -36,6 +38,7 @@ class Policy:
         jobs: All jobs by id, as the control plane holds them.
         nodes: All nodes by name, likewise.
         effects: Where effects are added.
+        attention: Told of each job that a command or a decision concerns.
     """
 
     def __init__(
@@ -44,8 +47,11 @@ class Policy:
         jobs: Mapping[str, Job],
         nodes: Mapping[str, NodeRecord],
         effects: list[Effect],
+        attention: Attention,
     ) -> None:
         self.scheduler = core.Scheduler(settings)
+        self._attention = attention
+        self._wakeup: float | None = None
         self._jobs = jobs
         self._nodes = nodes
         self._effects = effects
@@ -65,16 +71,38 @@ class Policy:
         if not events:
             return ()
         commands = self.scheduler.handle_all(events, now)
+        self._wakeup = self.scheduler.next_wakeup(now)
         for command in commands:
             job = self._jobs.get(command.job_id)
             if job is not None:
+                self._attention.touch(job)
                 self._obey(job, command, now)
         return commands
+
+    def restore(self, state: core.SchedulerState, settings: core.SchedulerSettings) -> None:
+        """Go on from a state of the scheduler."""
+        self.scheduler = core.Scheduler.restore(state, settings)
+        self._wakeup = self.scheduler.next_wakeup(0.0)
+
+    def pass_time(self, now: float) -> bool:
+        """Let the scheduler do what has come due; True if there was anything."""
+        is_due = self._wakeup is not None and self._wakeup <= now
+        if is_due:
+            self.schedule((core.TimePassed(),), now)
+        return is_due
 
     def carry_out(self, decisions: Decisions, now: float) -> None:
         """Do what was decided for jobs, in order."""
         for decision in decisions:
+            if not isinstance(decision, KeepCurve | TellProgress):
+                self._attention.touch(decision.job)
             self.schedule(self._events(decision, now), now)
+
+    def progressed(self, jobs: Iterable[Job], now: float) -> None:
+        """Tell the scheduler how far jobs are, all at one instant."""
+        live = frozenset(self.scheduler.jobs())
+        told = [_progress_of(job) for job in jobs if job.job in live]
+        self.schedule(tuple(told), now)
 
     def _obey(self, job: Job, command: core.Command, now: float) -> None:
         match command:
@@ -143,8 +171,12 @@ def _told(job: Job, decision: Decision) -> core.Event:
         case TellEnd():
             return core.JobEnded(job.job)
         case _:
-            progress = job.run.progress
-            return core.JobProgressed(job.job, float(progress.global_step if progress else 0))
+            return _progress_of(job)
+
+
+def _progress_of(job: Job) -> core.JobProgressed:
+    progress = job.run.progress
+    return core.JobProgressed(job.job, float(progress.global_step if progress else 0))
 
 
 def _request(job: Job) -> core.JobRequest:

@@ -15,8 +15,9 @@ from eflib.messages.records import Assignment
 from eflib.store import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from eflib.coordinator.job import Job
     from eflib.coordinator.plane import ControlPlane
     from eflib.messages.fields import Message
     from eflib.messages.records import Progress, WorkerAssignment
@@ -39,13 +40,15 @@ class Publisher:
         self._store = store
         self._keep_curve = keep_curve
         self._effects: deque[Effect] = deque()
+        self._pending: dict[str, Job] = {}
+        self._is_reseated = True
         self._written: dict[str, Message] = {}
         self._numbers: dict[str, int] = {}
 
     @property
     def is_behind(self) -> bool:
         """True while something waits that the store has not taken yet."""
-        return bool(self._effects)
+        return bool(self._effects or self._pending or self._is_reseated)
 
     def add(self, effects: Iterable[Effect]) -> None:
         """Take effects to carry out."""
@@ -54,32 +57,47 @@ class Publisher:
     def forget(self) -> None:
         """Write everything once more: the store has lost what it had."""
         self._written.clear()
+        self._is_reseated = True
 
-    def publish(self, plane: ControlPlane, progress: dict[str, Progress], now: float) -> None:
+    def publish(self, plane: ControlPlane, progress: Mapping[str, Progress], now: float) -> None:
         """Carry out all effects, then write assignments and documents that have changed.
 
         Raises:
             StoreError: The store is out; what is left is done at the next call.
         """
-        self.write_documents(plane, progress, now)  # who is answered finds the document there
+        self._pending.update({job.job: job for job in plane.attention.take_changed()})
+        self._write_documents(plane, progress, now)  # who is answered finds the document there
         while self._effects:
             self._carry_out(self._effects[0])
             self._effects.popleft()
-        for node, workers in plane.assignments().items():
-            record = plane.nodes.get(node)
-            self._assign(node, workers, record.agent if record is not None else "")
+        self._is_reseated = plane.attention.take_reseated() or self._is_reseated
+        if self._is_reseated:
+            for node, workers in plane.assignments().items():
+                record = plane.nodes.get(node)
+                self._assign(node, workers, record.agent if record is not None else "")
+            self._is_reseated = False
 
-    def write_documents(
-        self, plane: ControlPlane, progress: dict[str, Progress], now: float
+    def refresh(self, jobs: Iterable[Job]) -> None:
+        """Look at the documents of these jobs at the next call of ``publish``, changed or not.
+
+        Their progress, and the finish that the scheduler expects, change without any event.
+        """
+        self._pending.update({job.job: job for job in jobs})
+
+    def _write_documents(
+        self, plane: ControlPlane, progress: Mapping[str, Progress], now: float
     ) -> None:
         """Write the status documents that have changed."""
-        for job in plane.jobs.values():
-            document = plane.status(job, progress.get(job.job), now)
+        for job_id, job in list(self._pending.items()):
+            document = plane.status(job, progress.get(job_id), now)
             compared = replace(document, updated=0.0)
-            key = keys.job_status(job.job)
+            key = keys.job_status(job_id)
             if self._written.get(key) != compared:
                 self._put(key, document)
                 self._written[key] = compared
+            if not job.is_present:
+                self._written.pop(key)  # the last one
+            del self._pending[job_id]
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:

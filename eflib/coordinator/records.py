@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from eflib.messages.inbox import Announce, RescaleRecord
-    from eflib.messages.records import Progress
-    from eflib.messages.status import Failure
-    from eflib.profiler.fit import Guess, Observation
-    from eflib.scheduling import Gpu
+from eflib.messages.inbox import Announce, RescaleRecord
+from eflib.messages.records import Progress
+from eflib.messages.status import Failure
+from eflib.profiler.fit import Guess, Observation
+from eflib.scheduling import Gpu
 
 MAX_FAILURES = 400
 MAX_RESCALES = 1000
@@ -28,8 +25,8 @@ class Profiling:
         sizes: World sizes still to measure, ascending.
         size: The one being measured; 0 while the script is looked at.
         observed: What was measured, by world size.
-        began: When the first size was asked for, in seconds.
-        aimed: When the current size was, in seconds.
+        began: When the first size was asked for, in seconds; None before it was.
+        aimed: When the current size was, in seconds; None before one was.
         is_short: The slots were lent for less than a run may take.
     """
 
@@ -38,14 +35,22 @@ class Profiling:
     sizes: list[int] = field(default_factory=list)
     size: int = 0
     observed: dict[int, Observation] = field(default_factory=dict)
-    began: float = math.inf
-    aimed: float = math.inf
+    began: float | None = None
+    aimed: float | None = None
     is_short: bool = False
+
+    def since_began(self, now: float) -> float:
+        """Return the seconds since the first size was asked for; 0 before it was."""
+        return 0.0 if self.began is None else now - self.began
+
+    def since_aimed(self, now: float) -> float:
+        """Return the seconds since the current size was asked for; 0 before one was."""
+        return 0.0 if self.aimed is None else now - self.aimed
 
     def next_size(self, now: float) -> int:
         """Go on to the next world size; returns it."""
         self.size, self.aimed = self.sizes.pop(0), now
-        self.began = min(self.began, now)
+        self.began = now if self.began is None else self.began
         return self.size
 
 
@@ -93,7 +98,7 @@ class SpeedRecord:
     def conclude(self, run: Profiling, now: float) -> None:
         """Take over what a run has measured."""
         self.observed = dict(run.observed)
-        self.measuring_s = now - run.began
+        self.measuring_s = run.since_began(now)
         self.profiling = None
 
     def counts(self, *, is_news: bool, patience: int) -> bool:

@@ -15,13 +15,17 @@ from __future__ import annotations
 import os
 import re
 import zlib
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from eflib.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+Batches = Iterator[list[tuple[str, bytes]]]
+"""Per batch its lines, each with the place where it stands."""
 
 _LINE = re.compile(rb"([0-9a-f]{8}) (\d+)\.(\d+)/(\d+) (.*)", re.DOTALL)
 _NAME = re.compile(r"(\d{8})\.(log|snapshot)")
@@ -36,12 +40,12 @@ class Recovered(NamedTuple):
 
     Attributes:
         snapshot: The newest snapshot that can be read; None if there is none.
-        lines: What was appended after it, in order.
+        batches: What was appended after it, in order: per batch its lines, each with its place.
         passed_over: What is wrong with each newer snapshot that cannot be read.
     """
 
     snapshot: bytes | None
-    lines: Iterator[bytes]
+    batches: Batches
     passed_over: list[str]
 
 
@@ -87,9 +91,9 @@ class SegmentedLog:
         self.num_bytes = 0
 
     @property
-    def folder(self) -> Path:
-        """Where segments and snapshots lie."""
-        return self._folder
+    def is_open(self) -> bool:
+        """True between ``open`` and ``close``."""
+        return self._handle is not None
 
     # Reading -------------------------------------------------------------------------------------
 
@@ -109,8 +113,8 @@ class SegmentedLog:
                 passed_over.append(error.problem)
                 self._unreadable.append(number)
             else:
-                return Recovered(snapshot, self._lines(number, segments), passed_over)
-        return Recovered(None, self._lines(1, segments), passed_over)
+                return Recovered(snapshot, self._batches(number, segments), passed_over)
+        return Recovered(None, self._batches(1, segments), passed_over)
 
     def _numbers(self, kind: str) -> list[int]:
         """Return the numbers of the files of a kind, ascending."""
@@ -137,7 +141,7 @@ class SegmentedLog:
             raise DamagedError(f"{file}: not as it was written")
         return line.payload
 
-    def _lines(self, first: int, segments: Sequence[int]) -> Iterator[bytes]:
+    def _batches(self, first: int, segments: Sequence[int]) -> Batches:
         """Yield what was appended from a segment on.
 
         A segment that a snapshot has begun may not be there yet: the crash came between the two.
@@ -148,13 +152,17 @@ class SegmentedLog:
                 raise DamagedError(f"{self._file(first + place, 'log')}: missing")
             yield from self._segment(number, is_last=number == wanted[-1])
 
-    def _segment(self, number: int, *, is_last: bool) -> Iterator[bytes]:
+    def _segment(self, number: int, *, is_last: bool) -> Batches:
         file = self._file(number, "log")
         lines, _, problem = _whole_batches(self._bytes(file))
         if problem and not (is_last and problem.is_torn):
             raise DamagedError(f"{file}:{problem.line}: {problem.text}")
-        for line in lines:
-            yield line.payload
+        batch: list[tuple[str, bytes]] = []
+        for place, line in enumerate(lines, start=1):
+            batch.append((f"{file}:{place}", line.payload))
+            if line.number == line.of:
+                yield batch
+                batch = []
 
     # Writing -------------------------------------------------------------------------------------
 
@@ -165,7 +173,7 @@ class SegmentedLog:
             DamagedError: The newest segment is damaged.
             StoreError: A file cannot be written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in self._unreadable:  # or it would be kept as the older one that can be read
             file = self._file(number, "snapshot")
             file.replace(file.with_suffix(".damaged"))
@@ -178,7 +186,8 @@ class SegmentedLog:
             raise DamagedError(f"{file}:{problem.line}: {problem.text}")
         self._batch = lines[-1].batch if lines else 0
         self.num_lines, self.num_bytes = len(lines), size
-        self._handle = file.open("ab")
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._handle = os.fdopen(descriptor, "ab")
         if size < len(data):
             self._handle.truncate(size)
         self._sync_folder()
@@ -211,7 +220,8 @@ class SegmentedLog:
         """
         number = self._number + 1
         new = self._file(number, "new")
-        with new.open("wb") as handle:
+        descriptor = os.open(new, os.O_WRONLY | os.O_TRUNC | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "wb") as handle:
             handle.write(_sealed(0, 1, 1, snapshot))
             handle.flush()
             os.fsync(handle.fileno())
@@ -234,8 +244,8 @@ class SegmentedLog:
     def close(self) -> None:
         """Close the file."""
         if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+            handle, self._handle = self._handle, None
+            handle.close()
 
     def _sync_folder(self) -> None:
         """See that the names of files are on disk, not their contents alone."""

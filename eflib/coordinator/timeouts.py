@@ -28,6 +28,8 @@ ASK_AGAIN = 2.0
 """A submitted job, for slots to be lent; then it asks again."""
 MEASURING = 60.0
 """One world size in a profiling run; then the run ends with what was measured before."""
+ENDED_KEPT = 60.0
+"""An ended job whose workers have gone, in memory; then its document alone tells about it."""
 IDLE = 10.0
 """A coordinator that eflaunch started, for work; then it ends, and its agent with it."""
 FIRST_JOB = 90.0

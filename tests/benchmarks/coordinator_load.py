@@ -96,7 +96,7 @@ class Served:
 
     def journal_bytes(self) -> int:
         """Return the size of all that its memory is kept in."""
-        files = places.journal_file(self.home).parent.rglob("*")
+        files = places.journal_folder(self.home).rglob("*")
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def request(self) -> str:

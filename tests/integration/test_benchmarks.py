@@ -27,6 +27,7 @@ NUMBERS = {
     "checkpoint": {"bytes", "held_s", "write_s", "torch_save_s", "dcp_save_s"},
     "prediction": {"cost_s", "shipped_error"},
     "zoo": {"steps_per_s_resnet50", "steps_per_s_bert", "memory_bytes_bert"},
+    "coordinator_load": {"idle_share", "reporting_share", "restart_s", "journal_bytes"},
 }
 KEYS = {
     "overhead": {"ratio_1", "ratio_2", "ratio_4", "deterministic_ratio_2"},
@@ -35,6 +36,7 @@ KEYS = {
     "checkpoint": {"ratio", "step_s", "step_beside_s", "device"},
     "prediction": {"error_paced", "margin_paced", "cost_share"},
     "zoo": {"device"},
+    "coordinator_load": {"ended", "live", "list_s"},
 }
 WORDS = {"zoo": ["--models", "resnet50,bert"]}
 

@@ -1,5 +1,6 @@
 """Laws of a job's membership under any order of events, and of the fold that hosts it."""
 
+import copy
 import random
 from collections import Counter
 
@@ -8,8 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eflib.coordinator import timeouts
+from eflib.coordinator.attention import is_calm
+from eflib.coordinator.coordinator import SETTINGS
 from eflib.coordinator.membership import Membership, Stage
+from eflib.coordinator.plane import ControlPlane
 from eflib.coordinator.proposing import proposal
+from eflib.coordinator.snapshot import Snapshot
+from eflib.messages.codec import decode, encode
 from eflib.messages.generations import PAUSE, STOP, TRAIN
 from eflib.messages.inbox import NodeLeft, WorkerExited, WorkerStarted
 from eflib.messages.journal import GenerationMade
@@ -27,6 +33,7 @@ class Walk:
         self.random = random.Random(seed)
         self.members = Membership("a")
         self.now = 0.0
+        self.num_calm = 0
         self.story = []
         self.acts = [self.aim, self.ready, self.ready, self.enter, self.enter, self.leave]
         self.acts += [self.leave, self.make, self.make, self.step, self.wait, self.die]
@@ -106,6 +113,7 @@ class Walk:
         )
         joining = {gpu: count for (gpu, leaves), count in of_gpu.items() if not leaves}
         assert max(joining.values(), default=0) <= 2, self.where()
+        self.check_calm()
         for gpu in joining:
             members = [
                 seat
@@ -113,6 +121,24 @@ class Walk:
                 if seat.gpu == gpu and self.members.is_member(seat)
             ]
             assert len(members) <= 1, f"two members on {gpu} {self.where()}"
+
+    def check_calm(self):
+        """Whoever is left in peace has nothing to do, however long it is left."""
+        if not is_calm(self.members):
+            return
+        twin = copy.deepcopy(self.members)
+        for later in (0.0, 10.0, 1000.0):
+            assert not twin.step(self.now + later), self.where()
+            made = proposal(twin, self.now + later, lambda gpu: True, lambda node: (node, 1))
+            assert made is None, self.where()
+        self.num_calm += 1
+
+    def check_bounds(self):
+        """Nothing of what is over is kept, however often the size changed."""
+        self.members.step(self.now)
+        members = len(self.members.settled.members) + len(self.members.newest.members)
+        assert len(self.members.seats) <= len(self.members.alive()) + members, self.where()
+        assert min(self.members.known, default=0) >= self.members.settled.number, self.where()
 
     def check_proposal(self, before, made):
         where = f"{made} after {before} {self.where()}"
@@ -144,7 +170,9 @@ class Walk:
 @LAWS
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_no_order_of_events_breaks_a_law_of_membership(seed, num_events):
-    Walk(seed).run(num_events)
+    walk = Walk(seed)
+    walk.run(num_events)
+    walk.check_bounds()
 
 
 @LAWS
@@ -170,6 +198,7 @@ def test_after_any_events_a_job_comes_to_the_size_that_is_asked(seed, num_events
     assert sorted(one.slot for one in newest.members) == list(range(size)), walk.where()
     assert walk.members.settled == newest
     assert len(walk.members.alive()) == size
+    assert is_calm(walk.members)
 
 
 # The fold ----------------------------------------------------------------------------------------
@@ -271,6 +300,30 @@ def test_folding_the_same_inputs_again_gives_the_same_state(seed):
     cut = chance.randrange(len(world.inputs))
     prefix = fold(world.inputs[:cut])
     assert picture(fold(world.inputs[cut:], prefix), world.now) == expected
+
+
+def written_and_read(plane):
+    """Return a plane that goes on from another one's snapshot."""
+    snapshot = Snapshot(v=1, time=0.0, begin=plane.requests.begin, plane=plane.state())
+    return ControlPlane.restore(decode(encode(snapshot), Snapshot), SETTINGS)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_plane_restored_from_a_snapshot_at_any_input_goes_on_alike(seed):
+    world, chance = random_world(seed, 40)
+    expected = picture(world.plane, world.now)
+    cuts = {chance.randrange(len(world.inputs)) for _ in range(5)}
+    plane, effects = fold(()), []
+    for number, one in enumerate(world.inputs):
+        if number in cuts:
+            effects += plane.take_effects()
+            plane = written_and_read(plane)
+        fold([one], plane)
+    plane.effects[:0] = effects
+    assert picture(plane, world.now) == expected
+    assert picture(written_and_read(plane), world.now) | {"effects": []} == expected | {
+        "effects": []
+    }
 
 
 @pytest.mark.parametrize("seed", SEEDS)

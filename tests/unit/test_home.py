@@ -72,7 +72,8 @@ def test_every_path_lies_below_the_home_and_none_twice():
     found = [
         places.store_folder(home),
         places.key_file(home),
-        places.journal_file(home),
+        places.journal_folder(home),
+        places.old_journal_file(home),
         places.coordinator_lock(home),
         places.coordinator_log(home),
         places.agent_log(home, "n0"),

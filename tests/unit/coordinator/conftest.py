@@ -8,7 +8,7 @@ def host(tmp_path):
     host = Host(tmp_path)
     yield host
     if host.coordinator is not None:
-        host.coordinator._journal.close()
+        host.coordinator._memory.close()
     host.store.close()
 
 

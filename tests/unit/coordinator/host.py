@@ -33,7 +33,7 @@ class Host:
     def start(self, **settings):
         """Start a coordinator; one that runs is dropped without a word, as by kill -9."""
         if self.coordinator is not None:
-            self.coordinator._journal.close()
+            self.coordinator._memory.close()
         self.coordinator = self.make(**settings)
         self.coordinator._recover()
         return self.coordinator
@@ -101,4 +101,5 @@ class Host:
         return [one.worker for one in self.assigned()]
 
     def journal(self):
-        return places.journal_file(self.home).read_text()
+        """Return all lines after the newest snapshot."""
+        return max(places.journal_folder(self.home).glob("*.log")).read_text()

@@ -181,7 +181,7 @@ def test_an_input_over_which_the_plane_fails_is_put_aside_now_and_later(host, mo
     def fail(*_):
         raise KeyError("a bug")
 
-    monkeypatch.setattr("eflib.coordinator.plane.find", fail)
+    monkeypatch.setattr("eflib.coordinator.requests.find", fail)
     host.ask("cancel", job="a")
     host.turn()
     assert host.store.aside.count == 1
@@ -209,7 +209,7 @@ def test_a_request_that_is_written_again_is_not_carried_out_again(host, restarts
     host.store.store.append(keys.INBOX, captured)
     host.turn()
     assert list(host.coordinator._plane.jobs) in ([], ["a-1"])
-    assert host.coordinator._plane.num_jobs == 1
+    assert host.coordinator._plane.requests.num_jobs == 1
 
 
 def test_a_farewell_of_an_agent_that_was_there_before_is_not_heeded(running):

@@ -1,6 +1,7 @@
 """The loop around the plane: a folder store, one thread, and a clock that the test turns."""
 
 import json
+import shutil
 
 import pytest
 
@@ -131,7 +132,7 @@ def test_a_journal_with_nothing_alive_begins_anew_and_goes_on_counting(host):
     host.ask("cancel", job="a")
     host.turn()
     host.start()
-    assert host.journal().count("\n") == 1
+    assert host.journal() == ""
     request = host.submit()
     host.turn()
     assert host.reply(request).job == "a-2"
@@ -166,7 +167,7 @@ def test_ids_of_jobs_are_not_used_again_where_the_journal_was_moved_away(host, l
     host.submit()
     host.turn()
     assert host.status("a-1")
-    places.journal_file(host.home).unlink()
+    places.journal_folder(host.home).rename(host.home / "moved away")
     if left == "folder":
         for key in host.store.list(keys.JOBS):
             host.store.delete(key)
@@ -202,12 +203,92 @@ def test_a_journal_that_another_version_wrote_is_refused_with_the_way_out(host):
     (worker,) = host.assigned()
     fields = {"job": "a-1", "worker": worker.worker, "announce": facts_of(ANNOUNCE)}
     older = {"type": "worker_ready", **fields, "known_curve": {"1": 10.0}}
-    with places.journal_file(host.home).open("a") as file:
-        file.write(json.dumps({"v": 1, "t": host.now, "in": older}) + "\n")
+    log = host.coordinator._memory._journal._log
+    log.append([json.dumps({"v": 1, "t": host.now, "in": older}).encode()])
 
-    with pytest.raises(StoreError, match=r"journal\.jsonl:\d+: a 'worker_ready' entry") as caught:
+    with pytest.raises(StoreError, match=r"\d+\.log:\d+: a 'worker_ready' entry") as caught:
         host.start()
     assert "another version of eflib" in caught.value.hint
+
+
+def test_a_coordinator_whose_journal_is_cut_goes_on_as_if_it_were_not(host, monkeypatch):
+    monkeypatch.setattr("eflib.coordinator.journal.MAX_ENTRIES", 3)
+    host.start()
+    host.node()
+    host.submit()
+    workers = host.train()
+    before = host.status("a-1")
+    assert max(places.journal_folder(host.home).glob("*.snapshot")).name > "00000002.snapshot"
+    host.now += 3
+    host.start()
+    host.turn(3)
+    assert [one.worker for one in host.assigned()] == workers
+    after = host.status("a-1")
+    wanted = ("state", "world_size", "generation", "workers", "started", "story", "curve")
+    assert {name: getattr(after, name) for name in wanted} == {
+        name: getattr(before, name) for name in wanted
+    }
+    request = host.submit("b")
+    host.turn()
+    assert host.reply(request).job == "b-2"
+
+
+def test_the_journal_is_not_cut_before_what_follows_from_it_is_done(host, monkeypatch):
+    monkeypatch.setattr("eflib.coordinator.journal.MAX_ENTRIES", 2)
+    host.start()
+    host.node()
+    host.turn(3)
+    request = host.submit()
+
+    def out(*_):
+        raise StoreError("the store is out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host.store.store, "set", out)
+        for _ in range(3):
+            host.coordinator._turn_or_wait()
+    assert '"submit"' in host.journal()
+    host.start()
+    host.turn()
+    assert host.reply(request).job == "a-1"
+
+
+def test_reports_of_progress_do_not_let_the_journal_grow_without_end(host, monkeypatch):
+    monkeypatch.setattr("eflib.coordinator.journal.MAX_ENTRIES", 20)
+    host.start()
+    host.node()
+    host.submit()
+    host.train()
+    sizes = []
+    for step in range(1, 200):
+        told = Progress(generation=1, global_step=step, world_size=4, steps_per_s=34.0)
+        host.store.put(keys.job_progress("a-1"), told)
+        host.beat("n0", step + 1)
+        host.turn(seconds=timeouts.FEED + 0.1)
+        files = places.journal_folder(host.home).iterdir()
+        sizes.append(sum(file.stat().st_size for file in files))
+    assert max(sizes[100:]) <= 1.2 * max(sizes[:100])
+
+
+def test_the_journal_of_the_version_before_is_taken_over(host):
+    """It is one file of lines; its job trains on."""
+    host.start()
+    host.node()
+    host.submit()
+    workers = host.train()
+    folder, old = places.journal_folder(host.home), places.old_journal_file(host.home)
+    lines = [line.split(" ", 2)[2] for file in sorted(folder.glob("*.log"))
+             for line in file.read_text().splitlines()]  # fmt: skip
+    host.coordinator._memory.close()
+    shutil.rmtree(folder)
+    old.write_text("".join(f"{line}\n" for line in lines))
+    host.start()
+    host.turn(2)
+    assert [one.worker for one in host.assigned()] == workers
+    assert not old.exists()
+    host.start()
+    host.turn(2)
+    assert host.status("a-1").state == "RUNNING"
 
 
 def test_a_fresh_journal_hears_of_the_nodes_from_the_store(host):

@@ -68,7 +68,7 @@ def test_an_outage_in_the_middle_of_anything_loses_nothing(host, broken):
         job = host.reply(request).job
         assert job == f"j{calls}-{calls + 1}"
         assert host.status(job) is not None
-    assert host.coordinator._plane.num_jobs == 60
+    assert host.coordinator._plane.requests.num_jobs == 60
 
 
 def test_an_outage_that_lasts_ends_the_coordinator_with_its_cause(host, broken):

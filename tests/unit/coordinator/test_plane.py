@@ -4,7 +4,7 @@ import pytest
 
 from eflib.coordinator import timeouts
 from eflib.coordinator.job import ENDED, TRANSITIONS, State
-from eflib.coordinator.plane import find
+from eflib.coordinator.requests import find
 from eflib.messages.records import Progress
 from eflib.messages.replies import Reply
 from tests.unit.coordinator.world import World

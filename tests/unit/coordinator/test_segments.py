@@ -34,7 +34,7 @@ def content(folder):
     """Return the snapshot's text and those of the lines."""
     found = SegmentedLog(folder).recover()
     snapshot = None if found.snapshot is None else found.snapshot.decode()
-    return snapshot, [line.decode() for line in found.lines]
+    return snapshot, [line.decode() for batch in found.batches for _, line in batch]
 
 
 def names(folder):
@@ -91,7 +91,8 @@ def test_a_snapshot_that_cannot_be_read_falls_back_to_the_one_before(folder, dam
     newest.write_bytes(newest.read_bytes().replace(b"up", b"UP") if damage is None else damage)
     log = SegmentedLog(folder)
     found = log.recover()
-    assert (found.snapshot, list(found.lines)) == (b"up to 1", [b"2", b"3"])
+    lines = [line for batch in found.batches for _, line in batch]
+    assert (found.snapshot, lines) == (b"up to 1", [b"2", b"3"])
     (said,) = found.passed_over
     assert "00000004.snapshot" in said
     log.open()
