@@ -50,7 +50,7 @@ def read_worker(environ: Mapping[str, str]) -> WorkerEnvironment | None:
     """Return what the agent said, or None outside an agent.
 
     Raises:
-        UsageError: A variable is missing or is no number; eflib's agent always sets them all.
+        UsageError: A variable is missing or is not a number; eflib's agent always sets them all.
     """
     if "EFLIB_WORKER" not in environ:
         return None

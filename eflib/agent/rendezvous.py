@@ -293,7 +293,7 @@ def _connect(host: str, port: int) -> TCPStore:
     except RuntimeError as cause:
         raise RendezvousConnectionError(
             f"cannot reach rank 0's store at {host}:{port} in {CONNECT_SECONDS:g} s: "
-            "see that no firewall stands between, or give rank 0 another --local-addr"
+            "check that no firewall is in the way, or give rank 0 another --local-addr"
         ) from cause
 
 

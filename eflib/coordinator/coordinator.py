@@ -315,7 +315,7 @@ class Coordinator:
     def _beat(self, *, stopped: bool = False) -> None:
         """Write one more sign of life; notice a store that has lost what it had."""
         if self._num_beats and self._store.store.get(keys.COORDINATOR) is None:
-            _log.warning("the store has lost what it had: writing it anew")
+            _log.warning("the store has lost its contents: writing them again")
             self._intake.begin()
             self._publisher.forget()
             self._publisher.add(WriteSpec(job.job, job.spec) for job in self._plane.live_jobs())

@@ -53,7 +53,7 @@ class JobRequest:
         if self.max_gpus is not None and self.max_gpus < 1:
             raise UsageError(f"job {self.job_id!r} allows at most {self.max_gpus} GPUs")
         if self.deadline is not None and math.isnan(self.deadline):
-            raise UsageError(f"job {self.job_id!r} has a deadline that is no number")
+            raise UsageError(f"job {self.job_id!r} has a deadline that is not a number")
 
 
 @dataclass(frozen=True, slots=True)

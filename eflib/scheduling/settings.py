@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from eflib.errors import UsageError
@@ -27,7 +28,7 @@ class SchedulerSettings:
         admission: False admits every job; a deadline that cannot be kept is then a wish.
 
     Raises:
-        UsageError: A negative value.
+        UsageError: A value is negative, infinite or not a number.
     """
 
     rescale_cost: float = 0.0
@@ -44,8 +45,10 @@ class SchedulerSettings:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is not None and value < 0:
-                raise UsageError(f"scheduler setting {name} cannot be {value}")
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(
+                    f"the scheduler setting {name} must be a finite number from 0, got {value}"
+                )
 
     @property
     def cost_of_start(self) -> float:

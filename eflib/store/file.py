@@ -201,7 +201,7 @@ class FolderStore(Store):
             what = f"has gone while it was in use ({(cause.strerror or str(cause)).lower()})"
         raise StoreError(
             f"the store's folder {self._root} {what}",
-            hint="put it back, or end coordinator and agents and start them anew",
+            hint="put it back, or restart the coordinator and the agents",
         )
 
     def _make_root(self) -> None:

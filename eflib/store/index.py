@@ -98,7 +98,7 @@ class KeyIndex:
             return names
         if folder not in self._reported:
             self._reported.add(folder)
-            _log.warning("the list of keys below %r cannot be read; making it anew", folder)
+            _log.warning("the list of keys below %r cannot be read; rebuilding it", folder)
         prefix = f"{folder}/" if folder else ""
         inside = [key[len(prefix) :] for key in self._all_keys() if key.startswith(prefix)]
         return sorted({"".join(rest.partition("/")[:2]) for rest in inside})

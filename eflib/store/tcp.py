@@ -173,8 +173,8 @@ class TcpStore(Store):
             self.close()
             raise StoreError(
                 f"lost the store at {address(self._host, self._port)} ({first_line(cause)})",
-                hint="see that the process that serves it still runs, and that no firewall "
-                "stands between",
+                hint="check that the process that serves it is running, and that no firewall "
+                "is in the way",
             ) from cause
 
     def _connect(self) -> None:

@@ -29,7 +29,7 @@ def evaluate(  # noqa: PLR0913 - the script's three, and the trainer's three
     """Return the mean of ``metric_fn(outputs, targets)``, with the model in evaluation mode.
 
     Raises:
-        UsageError: The data set has no length or no samples, or the batch size is no number.
+        UsageError: The data set has no length or no samples, or the batch size is not a number.
     """
     samples = as_map(dataset)
     size = whole_number("the size of the data set", len(samples), least=1, most=2**62)

@@ -91,6 +91,6 @@ def as_map(dataset: object) -> MapData:
     if not isinstance(dataset, MapData):
         raise UsageError(
             f"the data set ({type(dataset).__name__}) is not map-style",
-            hint="it needs __len__ and __getitem__, or an __iter__ that begins anew each epoch",
+            hint="it needs __len__ and __getitem__, or an __iter__ that starts over each epoch",
         )
     return dataset

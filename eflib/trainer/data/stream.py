@@ -131,7 +131,7 @@ class Reader:
         if self._place == 0:
             raise UsageError(
                 f"the data set gave no sample in epoch {self._epoch}",
-                hint="iter(dataset) must begin anew for each epoch",
+                hint="iter(dataset) must start over for each epoch",
             )
         if end == DROP and self._place < size:
             raise UsageError(

@@ -197,7 +197,7 @@ class Reporter:
                     due = time.monotonic() + timeouts.REPORT
                     self.write_progress()
             except (StoreError, InvalidMessageError) as error:
-                say(f"{error.problem}; training goes on")
+                say(f"{error.problem}; training continues")
                 self._stop.wait(1.0)
 
 

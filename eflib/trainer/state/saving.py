@@ -137,7 +137,7 @@ class CheckpointWriter:
             if not quietly:
                 say(
                     f"a checkpoint could not be written to {self._folder}: {_words(error)}; "
-                    "training goes on"
+                    "training continues"
                 )
             return
         self.write_s = time.perf_counter() - begin

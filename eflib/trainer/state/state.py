@@ -110,7 +110,7 @@ class TrainingState:
             if saved.get(name, own) != own:
                 raise StateMismatchError(
                     f"{name} is a {own} here and a {saved[name]} in the saved state",
-                    hint=f"go on with {saved[name]}, or begin anew in another checkpoint_dir",
+                    hint=f"use {saved[name]}, or start from step 0 in another checkpoint_dir",
                 )
 
     def _load(self, name: str, part: Stateful, tree: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class TrainingState:
             raise StateMismatchError(
                 f"{name} ({type(part).__name__}) cannot take the saved state: "
                 f"{type(error).__name__}: {error}",
-                hint="go on with the objects that saved it, or begin anew in another "
+                hint="use the kinds of objects that saved it, or start from step 0 in another "
                 "checkpoint_dir",
             ) from error
 

@@ -150,7 +150,7 @@ def test_the_same_id_twice_is_misuse():
     [
         ("total_steps", 0.0, "0.0 steps"),
         ("max_gpus", 0, "at most 0"),
-        ("deadline", math.nan, "no number"),
+        ("deadline", math.nan, "not a number"),
     ],
 )
 def test_a_request_out_of_range_is_misuse(field, value, said):

@@ -38,7 +38,7 @@ def test_a_server_that_died_is_reported_and_not_waited_for(server):
     with pytest.raises(StoreError) as lost:
         store.get("k")
     assert lost.value.problem.startswith(f"lost the store at 127.0.0.1:{server.port} (")
-    assert lost.value.hint.startswith("see that the process that serves it still runs")
+    assert lost.value.hint.startswith("check that the process that serves it is running")
     with pytest.raises(StoreError) as refused:
         store.get("k")
     problem = f"cannot reach 127.0.0.1:{server.port} (refused) after 0.2 s"

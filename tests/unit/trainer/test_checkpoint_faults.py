@@ -95,7 +95,7 @@ def test_a_full_disk_costs_one_line_leaves_nothing_and_the_next_attempt_succeeds
     writer.close()
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "No space left on device; training goes on" in said
+    assert "No space left on device; training continues" in said
     assert names(tmp_path) == [folder.name]
     assert checkpoint.newest(tmp_path) == folder
     disk.left = None

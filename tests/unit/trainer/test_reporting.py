@@ -169,4 +169,4 @@ def test_training_goes_on_while_the_store_is_out(monkeypatch, capsys):
     monkeypatch.setattr(reporter, "_stop", Stop())
     reporter._run()
     assert len(looks) == 3
-    assert capsys.readouterr().err.count("the store is out; training goes on") == 3
+    assert capsys.readouterr().err.count("the store is out; training continues") == 3

@@ -73,7 +73,7 @@ def test_an_error_in_the_background_is_told_once_and_training_goes_on(tmp_path, 
     writer.close()
     said = capsys.readouterr().err
     assert f"[eflib] a checkpoint could not be written to {tmp_path / 'file'}: " in said
-    assert said.endswith("training goes on\n")
+    assert said.endswith("training continues\n")
     writer.close()
     assert capsys.readouterr().err == ""
 

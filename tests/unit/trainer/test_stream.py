@@ -234,7 +234,7 @@ def test_a_stream_that_can_be_read_once_only_is_refused_in_its_second_epoch(a_fe
     feed = a_feed(Once())
     with pytest.raises(UsageError, match="the data set gave no sample in epoch 1") as caught:
         take(feed, 2)
-    assert "begin anew" in caught.value.hint
+    assert "start over" in caught.value.hint
 
 
 def test_a_stream_that_has_become_shorter_is_refused(a_feed):
