@@ -5,8 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
+from eflib.agent.process_tree import is_alive
 from eflib.errors import UsageError
 from eflib.home import default_store_url, home_folder, key_file, make_home, store_folder
 from eflib.launcher.arguments import close_match
@@ -113,7 +112,7 @@ class Cluster:
         return [
             str(one["node"])
             for one in self.nodes()
-            if one.get("host") == here and not _lives(one.get("pid"))
+            if one.get("host") == here and not is_alive(one.get("pid"))
         ]
 
     def coordinator(self) -> Document | None:
@@ -124,7 +123,7 @@ class Cluster:
         record = self._read(keys.COORDINATOR, CoordinatorRecord)
         if record is None or record.get("stopped"):
             return None
-        if record.get("host") == socket.gethostname() and not _lives(record.get("pid")):
+        if record.get("host") == socket.gethostname() and not is_alive(record.get("pid")):
             return None
         return record
 
@@ -146,12 +145,3 @@ def open_cluster(store: str | None, *, is_new: bool = False) -> Cluster:
         quiet.import_torch("eflib.store.tcp", "FATAL")
     is_own = url == f"file://{store_folder(home)}"
     return Cluster(home, url, must_exist=not (is_new or is_own))
-
-
-def _lives(pid: object) -> bool:
-    if not isinstance(pid, int) or not psutil.pid_exists(pid):
-        return False
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False

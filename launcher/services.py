@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 from filelock import FileLock, Timeout
 
+from eflib.agent.process_tree import is_alive
 from eflib.errors import CoordinatorUnreachableError, EflibError
 from eflib.messages.codec import facts_of
 from eflib.messages.inbox import make_request
@@ -133,6 +134,6 @@ def _ends_by_itself(pid: int) -> bool:
     try:
         process = psutil.Process(pid)
         is_managed = "--managed" in process.cmdline()
-        return is_managed and process.status() != psutil.STATUS_ZOMBIE
+        return is_managed and is_alive(process)
     except psutil.Error:
         return False

@@ -20,7 +20,7 @@ from contextlib import suppress
 
 import psutil
 
-from eflib.agent import lineage
+from eflib.agent import process_tree
 from eflib.agent.timeouts import SNAPSHOT_SECONDS, SWEEP_SECONDS
 
 _REST = 100.0  # times as long as it looks, the guardian rests: on a node with many processes
@@ -74,8 +74,8 @@ class Guardian:
 
 def _environment() -> dict[str, str]:
     """Return the guardian's environment: without a tag, or it would end itself."""
-    path = lineage.path_for_helpers()
-    untagged = {name: value for name, value in os.environ.items() if name != lineage.TAG}
+    path = process_tree.path_for_helpers()
+    untagged = {name: value for name, value in os.environ.items() if name != process_tree.TAG}
     return {**untagged, "PYTHONPATH": path}
 
 
@@ -94,12 +94,12 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, signal.SIG_IGN)
     agent = _process(options.agent)
     known = _watch(options.agent)
-    left = lineage.end_tagged(
+    left = process_tree.end_tagged(
         options.tag,
         seconds=SWEEP_SECONDS,
-        known=lambda: [process for process in known if _is_alive(process)],
+        known=lambda: [process for process in known if process_tree.is_alive(process)],
     )
-    if options.temporary and not left and not (agent and _is_alive(agent)):
+    if options.temporary and not left and not (agent and process_tree.is_alive(agent)):
         # An agent that ends in order waits for this process, and then deletes it itself.
         shutil.rmtree(options.temporary, ignore_errors=True)
     if left:
@@ -117,8 +117,8 @@ def _watch(agent: int) -> list[psutil.Process]:
     pause = SNAPSHOT_SECONDS
     while not select.select([0], [], [], pause)[0]:
         begin = time.monotonic()
-        known = {process for process in known if _is_alive(process)}
-        known.update(lineage.descendants([agent]))
+        known = {process for process in known if process_tree.is_alive(process)}
+        known.update(process_tree.descendants([agent]))
         pause = max(SNAPSHOT_SECONDS, _REST * (time.monotonic() - begin))
     known = {process for process in known if process.pid != os.getpid()}
     return sorted(known, key=lambda process: process.pid)
@@ -128,12 +128,6 @@ def _process(pid: int) -> psutil.Process | None:
     with suppress(psutil.Error):
         return psutil.Process(pid)
     return None
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
-from eflib.agent import lineage, warm
+from eflib.agent import process_tree, warm
 from eflib.agent.timeouts import WARM_SECONDS
 from eflib.store import quiet
 
@@ -142,10 +142,10 @@ class WarmPool:
     def _environment(self) -> Iterator[None]:
         """Set what the pool finds in its environment, for as long as it takes to start it."""
         added = {
-            lineage.TAG: self._tag,
+            process_tree.TAG: self._tag,
             warm.AGENT: str(os.getpid()),
             warm.MARK: str(self._mark),
-            "PYTHONPATH": lineage.path_for_helpers(),
+            "PYTHONPATH": process_tree.path_for_helpers(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             quiet.VARIABLE: os.environ.get(quiet.VARIABLE, "ERROR"),
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from eflib import home as places
-from eflib.agent import lineage, temporary
+from eflib.agent import process_tree, temporary
 from eflib.agent.guardian import Guardian
 from eflib.agent.ledger import Ledger
 from eflib.agent.order import Node
@@ -70,9 +70,9 @@ def run_agent(  # noqa: PLR0913 - the agent's whole configuration, all by name
     lost = ledger.open(tag)
     try:
         guardian.ensure()
-        lineage.adopt_orphans()
+        process_tree.adopt_orphans()
         if ledger.previous_tag:
-            lineage.end_tagged(ledger.previous_tag, seconds=SWEEP_SECONDS)
+            process_tree.end_tagged(ledger.previous_tag, seconds=SWEEP_SECONDS)
         pool = WarmPool(ledger.folder / "warm", tag)
         pool.ensure()
         # Loading torch takes seconds, in which the pool loads its own.
@@ -144,5 +144,5 @@ def default_host(store_url: str) -> str:
 
 
 def _node(name: str, store_url: str, key_file: str | Path, tag: str) -> Node:
-    environment = {**os.environ, lineage.TAG: tag}
+    environment = {**os.environ, process_tree.TAG: tag}
     return Node(name, store_url, str(Path(key_file).absolute()), environment=environment)

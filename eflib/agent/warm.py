@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eflib.agent import lineage
+from eflib.agent import process_tree
 from eflib.store import atomic
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _find_trainer() -> object:
 
 def settle(agent: int, mark: Path) -> None:
     """Bind this process to the agent, load, and write the mark."""
-    lineage.die_with_parent(agent)
+    process_tree.die_with_parent(agent)
     signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
     for number in LATER_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

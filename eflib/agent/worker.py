@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 from eflib import pulse
-from eflib.agent import lineage, output, script
+from eflib.agent import output, process_tree, script
 from eflib.agent.warm import HELPER_VARIABLES, LATER_SIGNALS
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def main(order: Order) -> NoReturn:
     """Run one worker to its end."""
     os.setsid()
-    lineage.die_with_parent(order.parent)
-    lineage.adopt_orphans()
+    process_tree.die_with_parent(order.parent)
+    process_tree.adopt_orphans()
     status = 1
     try:
         output.redirect(order.log)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from eflib import pulse
-from eflib.agent import context, exits, lineage
+from eflib.agent import context, exits, process_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Workers:
 
     def kill(self, worker: str) -> None:
         """End a worker with its process group; what else it leaves goes when it has ended."""
-        lineage.signal_group(self._running[worker].pid, signal.SIGKILL)
+        process_tree.signal_group(self._running[worker].pid, signal.SIGKILL)
 
     def end_hung(self, worker: str, hang: Hang) -> None:
         """End a worker that hangs; its exit says so."""
@@ -120,11 +120,11 @@ class Workers:
         """
         if self._orphaned_since is not None:
             orphans = self._orphans()
-            is_patient = time.monotonic() < self._orphaned_since + lineage.TRACKER_SECONDS
+            is_patient = time.monotonic() < self._orphaned_since + process_tree.TRACKER_SECONDS
             for orphan in orphans:
                 with suppress(psutil.Error, ChildProcessError):
                     os.waitpid(orphan.pid, os.WNOHANG)
-                    if not (is_patient and lineage.is_tracker(orphan)):
+                    if not (is_patient and process_tree.is_tracker(orphan)):
                         orphan.kill()
             if not orphans:
                 self._orphaned_since = None

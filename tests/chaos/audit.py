@@ -131,7 +131,7 @@ def audit(folder, seed, optimizer="sgd", *, deterministic=False, say=print):
         trail = job.trail()
         rescales = job.status()["rescales"]
     num_steps = trail.check()
-    _, restarts = trail.lineage()
+    _, restarts = trail.process_tree()
     trail.check_ranks()
     final = torch.load(job.out / "final.pt")
     pairs = [(final["model"][name], reference["model"][name]) for name in reference["model"]]

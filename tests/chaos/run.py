@@ -123,7 +123,7 @@ class Run:
             "faults": len(self.story),
             "steps": num_steps,
             "generations": len(trail.commits),
-            "restarts": trail.lineage()[1],
+            "restarts": trail.process_tree()[1],
             "longest_s": {name: round(max(times), 2) for name, times in sorted(seconds.items())},
         }
 

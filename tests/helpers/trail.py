@@ -49,7 +49,7 @@ class Trail:
         times = [time for commits in self.commits.values() for time in commits.values()]
         return min((time for time in times if time > moment), default=None)
 
-    def lineage(self):
+    def process_tree(self):
         """Return the generation that committed each step, by step, and how often a job restarted.
 
         A generation goes on where the one before stopped. Only if none of its workers was in an
@@ -76,13 +76,13 @@ class Trail:
         The steps are those of one line of generations; what a job had done beyond the checkpoint
         from which it was started again is not among them.
         """
-        lineage, _ = self.lineage()
+        process_tree, _ = self.process_tree()
         if num_steps is not None:
-            assert len(lineage) == num_steps
+            assert len(process_tree) == num_steps
         epochs, total = defaultdict(list), 0
-        for step, generation in enumerate(lineage):
+        for step, generation in enumerate(process_tree):
             samples = self.loaded[generation, step]
-            is_last = step == len(lineage) - 1
+            is_last = step == len(process_tree) - 1
             assert len(samples) == BATCH_SIZE or (is_last and samples), (step, len(samples))
             total += len(samples)
             for epoch, sample in samples:
@@ -92,7 +92,7 @@ class Trail:
         last = epochs[max(epochs)]
         assert len(last) == len(set(last))
         assert sum(map(len, epochs.values())) == total
-        return len(lineage)
+        return len(process_tree)
 
     def check_ranks(self):
         """All ranks that came to the end ended with the same weights, bit by bit."""

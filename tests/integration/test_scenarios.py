@@ -61,7 +61,7 @@ def test_one_rank_raises_and_the_others_go_on(start, word):
     assert any(told in line for line in job.told())
     trail = check_end(job)
     assert before[2][0] not in trail.members[three].values()
-    assert trail.lineage()[1] == 0
+    assert trail.process_tree()[1] == 0
 
 
 def test_a_frozen_worker_is_noticed_and_left_behind(start):
@@ -95,7 +95,7 @@ def test_all_ranks_are_killed_and_the_job_starts_again_from_its_checkpoint(start
     job.wait_commit(time.time() + 0.5)
     job.wait_size(4)
     trail = check_end(job)
-    assert trail.lineage()[1] == 1
+    assert trail.process_tree()[1] == 1
     assert not set(before) & set(trail.members[max(trail.members)].values())
     steps = sorted(trail.commits[min(one for one in trail.commits if trail.commits[one])])
     assert steps[0] == 0
@@ -123,7 +123,7 @@ def test_a_worker_that_is_asked_to_go_leaves_at_the_next_step_and_is_replaced(st
     job.wait_had_size(3, number)
     job.wait_size(4)
     trail = check_end(job)
-    assert trail.lineage()[1] == 0
+    assert trail.process_tree()[1] == 0
     assert not any("killed" in line for line in job.told())
     assert worker not in trail.members[max(trail.members)].values()
 
@@ -152,7 +152,7 @@ def test_a_worker_that_comes_when_training_is_over_does_not_begin_anew(start):
     wait_until(lambda: job.newest().number > number and job.newest().world_size == 4, what, 60)
     trail = check_end(job)
     assert len(trail.ended) == 3
-    assert trail.lineage()[1] == 0
+    assert trail.process_tree()[1] == 0
 
 
 def test_the_same_error_three_times_ends_the_job_with_it(start):

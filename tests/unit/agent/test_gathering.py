@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eflib.agent.gathering import Bounds, Pulse, Quiet, busy, next_members
+from eflib.agent.rendezvous.gathering import Bounds, Liveness, Quiet, busy, next_members
 
 BOUNDS = Bounds(min_nodes=2, max_nodes=3, last_call=5.0)
 
@@ -43,7 +43,7 @@ def test_a_generation_keeps_its_bounds_and_takes_only_who_waits(standing, waitin
 
 
 def test_who_stops_counting_is_dead_and_who_counts_again_lives():
-    pulse = Pulse(keep_alive=10.0)
+    pulse = Liveness(keep_alive=10.0)
 
     assert pulse.alive({"a": 1, "b": 5}, 0.0) == {"a", "b"}
     assert pulse.alive({"a": 2, "b": 5}, 9.0) == {"a", "b"}

@@ -12,7 +12,8 @@ from torch.distributed.elastic.rendezvous import (
 )
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from eflib.agent.rendezvous import create_handler
+from eflib.agent.rendezvous.handler import create_handler
+from eflib.store import FolderStore
 from tests.helpers.processes import wait_until
 
 QUICK = {"last_call_timeout": "0.3", "keep_alive_interval": "0.5", "join_timeout": "30"}
@@ -125,7 +126,7 @@ def test_a_name_can_be_used_again_when_all_have_left(node, together):
 def test_a_node_that_died_is_not_waited_for(node, together):
     dead, alive = node(), node()
     results(together(dead))
-    dead._heart._ended.set()  # as kill -9 would: no more signs of life, no goodbye
+    dead._heartbeat._ended.set()  # as kill -9 would: no more signs of life, no goodbye
 
     [info] = results(together(alive))
 
@@ -135,7 +136,7 @@ def test_a_node_that_died_is_not_waited_for(node, together):
 def test_a_node_that_was_taken_for_dead_does_not_train_on(node, together):
     slow, other = node(), node()
     results(together(slow))
-    slow._heart._ended.set()
+    slow._heartbeat._ended.set()
     results(together(other))
 
     wait_until(lambda: slow.num_nodes_waiting() == 1, "the later generation to be seen")
@@ -172,3 +173,21 @@ def test_runs_of_one_folder_do_not_meet(node, together):
 
     assert [info.world_size for info in infos] == [1, 1]
     assert threading.active_count() > 1
+
+
+@pytest.mark.parametrize(
+    "bad", [b"", b"garbage", b"[" * 100_000, b'{"schema":1,"mac":"\\ud800"}\n{}']
+)
+def test_nodes_meet_whatever_somebody_writes_where_they_do(node, together, tmp_path, bad):
+    store = FolderStore(tmp_path)
+    names = ("nodes/x", "nodes/y", "generations/00000001", "generations/00000009", "closed")
+    for name in (*names, "generations/zz", "stores/1"):
+        store.set(f"rendezvous/job/{name}", bad)
+    one, other = node((2, 2)), node((2, 2))
+
+    infos = results(together(one, other))
+
+    assert sorted(info.rank for info in infos) == [0, 1]
+    assert not one.is_closed()
+    store.set("rendezvous/job/nodes/x", bad)
+    assert one.num_nodes_waiting() == 0

@@ -209,6 +209,9 @@ class FakeProcess:
     def cmdline(self):
         return ["python", "--managed"]
 
+    def is_running(self):
+        return True
+
     def status(self):
         return psutil.STATUS_SLEEPING
 

@@ -32,7 +32,7 @@ class Bounds:
 
 
 @dataclass
-class Pulse:
+class Liveness:
     """Tells the living from the dead by counters, each of which only its owner moves.
 
     Clocks of different nodes are never compared: what counts is when this node last saw a change.

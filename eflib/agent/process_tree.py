@@ -52,22 +52,31 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def is_alive(process: object) -> bool:
+    """Tell whether a process runs: one that has ended and was not waited for does not.
+
+    Args:
+        process: The process, or the pid of whichever process has it now; nothing else runs.
+    """
+    try:
+        process = psutil.Process(process) if isinstance(process, int) else process
+        if not isinstance(process, psutil.Process):
+            return False
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.Error, ValueError, OverflowError):
+        return False
+
+
 def descendants(roots: Iterable[int]) -> Family:
-    """Return the living processes below ``roots``, without these; zombies are left out."""
-    children: dict[int, Family] = {}
-    for process in psutil.process_iter(["ppid", "status"]):
-        children.setdefault(process.info["ppid"], []).append(process)
-    found: Family = []
-    seen = set(roots)
-    todo = list(seen)
-    while todo:
-        for child in children.get(todo.pop(), []):
-            if child.pid not in seen:
-                seen.add(child.pid)
-                todo.append(child.pid)
-                if child.info["status"] != psutil.STATUS_ZOMBIE:
-                    found.append(child)
-    return found
+    """Return the living processes below ``roots``, without these."""
+    roots = list(roots)
+    found: dict[int, psutil.Process] = {}
+    for root in roots:
+        if root not in found:  # else those below it have been found with it
+            with suppress(psutil.Error):
+                below = psutil.Process(root).children(recursive=True)
+                found.update((child.pid, child) for child in below)
+    return [child for child in found.values() if child.pid not in roots and is_alive(child)]
 
 
 def tagged(tag: str) -> Family:
@@ -76,10 +85,8 @@ def tagged(tag: str) -> Family:
     for pid in psutil.pids():
         if pid != os.getpid() and _holds(pid, tag):
             with suppress(psutil.Error):
-                process = psutil.Process(pid)
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-    return found
+                found.append(psutil.Process(pid))
+    return [process for process in found if is_alive(process)]
 
 
 def end_all(find: Callable[[], Family], *, seconds: float) -> list[int]:

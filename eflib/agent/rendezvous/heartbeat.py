@@ -12,10 +12,10 @@ from eflib.errors import StoreError
 from eflib.messages.rendezvous import Participant
 
 if TYPE_CHECKING:
-    from eflib.agent.meeting import Meeting
+    from eflib.agent.rendezvous.meeting import Meeting
 
 
-class Heart:
+class HeartbeatThread:
     """Says again and again that this node lives, and whether it waits.
 
     Args:
@@ -42,7 +42,7 @@ class Heart:
         self._waiting = waiting
         self._say()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="eflib-heart", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="eflib-heartbeat", daemon=True)
             self._thread.start()
             atexit.register(self.stop)
 

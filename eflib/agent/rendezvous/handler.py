@@ -36,16 +36,20 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousTimeoutError,
 )
 
-from eflib.agent.gathering import Bounds, Pulse, Quiet, busy, next_members
-from eflib.agent.heart import Heart
-from eflib.agent.meeting import Generation, Meeting
 from eflib.agent.process import default_host
+from eflib.agent.rendezvous.gathering import Bounds, Liveness, Quiet, busy, next_members
+from eflib.agent.rendezvous.heartbeat import HeartbeatThread
+from eflib.agent.rendezvous.meeting import Meeting, NodeGeneration
 from eflib.errors import EflibError, StoreError, UsageError
-from eflib.store import SignedStore, load_key, load_or_create_key, open_store
+from eflib.store import SignedStore, load_key, load_or_create_key, open_store, wait_for
 from eflib.store.patient import PatientStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
+
+    from eflib.messages.rendezvous import Participant
+
+    Nodes = dict[str, Participant]
 
 BACKEND = "eflib"
 POLL_SECONDS = 0.1
@@ -55,11 +59,6 @@ CONNECT_SECONDS = 60.0
 """How long rank 0 may take to say where its store is."""
 
 _log = logging.getLogger(__name__)
-
-
-def get_handler() -> Callable[[RendezvousParameters], RendezvousHandler]:
-    """Return what torch's registry calls for ``--rdzv-backend=eflib``: an entry point."""
-    return create_handler
 
 
 def create_handler(params: RendezvousParameters) -> RendezvousHandler:
@@ -83,7 +82,7 @@ def create_handler(params: RendezvousParameters) -> RendezvousHandler:
         bounds,
         [Meeting(store, params.run_id) for store in stores],
         address=params.local_addr or _address(stores[0].store.url),
-        pulse=Pulse(interval * attempts),
+        liveness=Liveness(interval * attempts),
         interval=interval,
         join_timeout=_seconds(params, "join_timeout", 600.0),
     )
@@ -95,9 +94,9 @@ class StoreRendezvous(RendezvousHandler):
     Args:
         run: The job, as torchrun names it.
         bounds: How many nodes a generation has.
-        meetings: Two connections to the place where they meet: ours, and our heart's.
+        meetings: Two connections to the place where they meet: ours, and our heartbeat's.
         address: Where other nodes reach this one.
-        pulse: Who is alive.
+        liveness: Who is alive.
         interval: Seconds between two signs of life.
         join_timeout: How long to wait for a generation, in seconds.
     """
@@ -109,19 +108,20 @@ class StoreRendezvous(RendezvousHandler):
         meetings: list[Meeting],
         *,
         address: str,
-        pulse: Pulse,
+        liveness: Liveness,
         interval: float,
         join_timeout: float,
     ) -> None:
         self._run = run
         self._bounds = bounds
         self._meeting = meetings[0]
-        self._pulse = pulse
+        self._liveness = liveness
         self._join_timeout = join_timeout
         self._node = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._heart = Heart(meetings[1], self._node, address, interval)
-        self._generation = Generation()
+        self._heartbeat = HeartbeatThread(meetings[1], self._node, address, interval)
+        self._generation = NodeGeneration()
         self._served: TCPStore | None = None
+        self._words: Nodes = {}
         self._count = 0
         self._count_due = 0.0
 
@@ -171,7 +171,7 @@ class StoreRendezvous(RendezvousHandler):
             _log.warning("the rendezvous could not be closed: %s", error.problem)
             return False
         finally:
-            self._heart.stop()
+            self._heartbeat.stop()
         return True
 
     def next_rendezvous(self) -> RendezvousInfo:
@@ -186,9 +186,9 @@ class StoreRendezvous(RendezvousHandler):
         with _explained():
             if self._generation.number == 0:
                 self._reopen(end)
-            self._heart.say(waiting=True)
+            self._heartbeat.say(waiting=True)
             generation = self._gather(end)
-            self._heart.say(waiting=False)
+            self._heartbeat.say(waiting=False)
             self._generation = generation
             self._count = 0
             return self._enter(generation)
@@ -199,11 +199,11 @@ class StoreRendezvous(RendezvousHandler):
             if not self._alive(time.monotonic()) - {self._node}:
                 self._meeting.reopen()
                 return
-            if time.monotonic() >= min(end, self._heart.started + self._pulse.keep_alive):
+            if time.monotonic() >= min(end, self._heartbeat.started + self._liveness.keep_alive):
                 raise RendezvousClosedError(f"run {self._run!r} has ended, or is about to")
             time.sleep(POLL_SECONDS)
 
-    def _gather(self, end: float) -> Generation:
+    def _gather(self, end: float) -> NodeGeneration:
         quiet = Quiet()
         while True:
             now = time.monotonic()
@@ -221,7 +221,7 @@ class StoreRendezvous(RendezvousHandler):
                     newest.members, waiting, self._bounds, quiet.seconds(waiting, now)
                 )
             if members and members[0] == self._node:
-                self._meeting.form(Generation(newest.number + 1, members))
+                self._meeting.form(NodeGeneration(newest.number + 1, members))
                 continue
             if now >= end:
                 raise RendezvousTimeoutError(self._story(waiting, training))
@@ -238,7 +238,7 @@ class StoreRendezvous(RendezvousHandler):
     def _alive(self, now: float) -> frozenset[str]:
         self._words = self._meeting.nodes()
         beats = {node: words.beat for node, words in self._words.items()}
-        return self._pulse.alive(beats, now)
+        return self._liveness.alive(beats, now)
 
     def _count_waiting(self, now: float) -> int:
         newest = self._meeting.newest()
@@ -249,11 +249,11 @@ class StoreRendezvous(RendezvousHandler):
         waiting = [n for n in living - members if self._words[n].waiting]
         return len(waiting) if len(members) < self._bounds.max_nodes else 0
 
-    def _enter(self, generation: Generation) -> RendezvousInfo:
+    def _enter(self, generation: NodeGeneration) -> RendezvousInfo:
         """Serve or find the generation's own store: no key of an older one is ever seen in it."""
         rank = generation.members.index(self._node)
         if rank == 0:
-            host = self._heart.address
+            host = self._heartbeat.address
             if len({self._host_of(node) for node in generation.members}) == 1:
                 host = "127.0.0.1"
             self._served = TCPStore(host, 0, is_master=True, wait_for_workers=False)
@@ -273,17 +273,22 @@ class StoreRendezvous(RendezvousHandler):
     def _host_of(self, node: str) -> str:
         return node.rpartition("-")[0].rpartition("-")[0]
 
-    def _find_store(self, generation: Generation) -> tuple[str, int]:
-        end = time.monotonic() + CONNECT_SECONDS
-        while time.monotonic() < end:
-            found = self._meeting.find_store(generation.number)
-            if found is not None:
-                return found
-            time.sleep(POLL_SECONDS)
-        raise RendezvousTimeoutError(
-            f"rank 0 of generation {generation.number} of run {self._run!r} "
-            f"({generation.members[0]}) did not open its store in {CONNECT_SECONDS:g} s"
-        )
+    def _find_store(self, generation: NodeGeneration) -> tuple[str, int]:
+        try:
+            return wait_for(
+                lambda: self._meeting.find_store(generation.number),
+                timeout=CONNECT_SECONDS,
+                what=f"rank 0 of generation {generation.number} of run {self._run!r} "
+                f"({generation.members[0]}) to open its store",
+                poll=POLL_SECONDS,
+                error=_NotInTimeError,
+            )
+        except _NotInTimeError as error:
+            raise RendezvousTimeoutError(error.problem) from error
+
+
+class _NotInTimeError(EflibError):
+    """What was waited for did not come."""
 
 
 def _connect(host: str, port: int) -> TCPStore:

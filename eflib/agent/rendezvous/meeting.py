@@ -30,15 +30,15 @@ _NUMBER = re.compile(r"[0-9]{8}")
 
 
 @dataclass(frozen=True)
-class Generation:
-    """One formed generation; number 0, without members, stands before the first."""
+class NodeGeneration:
+    """One formed generation of nodes; number 0, without members, stands before the first."""
 
     number: int = 0
     members: tuple[str, ...] = ()
 
 
 class Meeting:
-    """One run's keys.
+    """One run's keys. What cannot be read or verified counts as absent.
 
     Args:
         store: The store.
@@ -53,29 +53,29 @@ class Meeting:
         """Return every node's own words."""
         found = {}
         for key in self._store.list(f"{self._prefix}nodes/"):
-            participant = self._store.fetch(key, Participant)
-            if participant is not None:
-                found[keys.last_part(key)] = participant
+            words = self._store.fetch(key, Participant)
+            if words is not None:
+                found[keys.last_part(key)] = words
         return found
 
-    def say(self, node: str, participant: Participant) -> None:
+    def say(self, node: str, words: Participant) -> None:
         """Write a node's own words."""
-        self._store.put(f"{self._prefix}nodes/{node}", participant)
+        self._store.put(f"{self._prefix}nodes/{node}", words)
 
     def leave(self, node: str) -> None:
         """Take a node's words away."""
         self._store.delete(f"{self._prefix}nodes/{node}")
 
-    def newest(self) -> Generation:
-        """Return the newest generation; a record that cannot be read is passed over."""
+    def newest(self) -> NodeGeneration:
+        """Return the newest generation that can be read."""
         for key in reversed(self._store.list(f"{self._prefix}generations/")):
-            name = keys.last_part(key)
-            formed = self._store.fetch(key, Formed) if _NUMBER.fullmatch(name) else None
-            if formed is not None:
-                return Generation(int(name), formed.members)
-        return Generation()
+            number = keys.last_part(key)
+            record = self._store.fetch(key, Formed) if _NUMBER.fullmatch(number) else None
+            if record is not None:
+                return NodeGeneration(int(number), record.members)
+        return NodeGeneration()
 
-    def form(self, generation: Generation) -> bool:
+    def form(self, generation: NodeGeneration) -> bool:
         """Make a generation if nobody has made one with this number."""
         key = f"{self._prefix}generations/{generation.number:08d}"
         return self._store.claim(key, Formed(generation.members))
