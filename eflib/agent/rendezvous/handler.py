@@ -74,7 +74,8 @@ def create_handler(params: RendezvousParameters) -> RendezvousHandler:
     interval = _seconds(params, "keep_alive_interval", 3.0)
     attempts = params.get_as_int("keep_alive_max_attempt", 5) or 1
     try:
-        stores = [_open(params) for _ in range(2)]
+        # The heartbeat's is not patient: who leaves waits for its last write.
+        stores = [_open(params, is_patient=is_patient) for is_patient in (True, False)]
     except EflibError as error:
         raise RendezvousConnectionError(error.render()) from error
     return StoreRendezvous(
@@ -311,8 +312,9 @@ def _explained() -> Iterator[None]:
         raise RendezvousConnectionError(error.render()) from error
 
 
-def _open(params: RendezvousParameters) -> SignedStore:
-    store = PatientStore(open_store(params.endpoint))
+def _open(params: RendezvousParameters, *, is_patient: bool) -> SignedStore:
+    store = open_store(params.endpoint)
+    store = PatientStore(store) if is_patient else store
     given = params.get("key_file") or os.environ.get("EFLIB_KEY_FILE")
     if given:
         return SignedStore(store, load_key(given))
