@@ -20,6 +20,8 @@ _Result = TypeVar("_Result")
 _OWN_ERRORS = (torch.OutOfMemoryError, torch.AcceleratorError)
 """What a wait may raise that no peer has caused: this worker's device is at fault."""
 _TRANSFER_MODULES = "torch.distributed."
+_OPERATORS = "torch._ops"
+"""Where torch calls its compiled operators: the frame before it says what for."""
 
 
 class PeerLostError(Exception):
@@ -84,16 +86,21 @@ def came_from_transfer(error: BaseException | None) -> bool:
 
     Such a pass is the script's, but for the exchange of parameters and gradients in it. That is in
     torch's package for distributed training, and the error's innermost frame with it.
+
+    Args:
+        error: With its traceback; None counts as no error.
     """
     if isinstance(error, (PeerLostError, dist.DistError)):
         return True
     if not isinstance(error, RuntimeError) or isinstance(error, _OWN_ERRORS):
         return False
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    innermost, trace = "", error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module != _OPERATORS:
+            innermost = module
         trace = trace.tb_next
-    module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return str(module).startswith(_TRANSFER_MODULES)
+    return innermost.startswith(_TRANSFER_MODULES)
 
 
 def first_words(error: BaseException) -> str:

@@ -98,6 +98,15 @@ def test_of_errors_in_a_pass_those_of_torch_s_own_transfers_mean_a_lost_peer():
     assert came_from_transfer(PeerLostError("x"))
 
 
+def test_the_frame_that_calls_a_compiled_operator_says_nothing_of_whose_it_is():
+    def script():
+        torch.ops.aten.mm(torch.ones(2, 3), torch.ones(2, 3))
+
+    found = raised(script)
+    assert "mat1" in str(found)
+    assert not came_from_transfer(found)
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError(GLOO_WORDS), RuntimeError("NCCL error"), ValueError("gloo")], ids=repr
 )
