@@ -66,14 +66,23 @@ class TakenSubmit(Submit, frozen=True, kw_only=True, tag="submit"):
 
 
 class TakenProfile(Profile, frozen=True, kw_only=True, tag="profile"):
-    """A job to measure, as it was taken in; see ``TakenSubmit``."""
+    """A job to measure, as it was taken in.
+
+    Attributes:
+        job_root: Folder below which the job gets its own.
+        expects_curve: Whether a curve of this script is kept.
+    """
 
     job_root: Path = ""
     expects_curve: bool = False
 
 
 class TakenNodeJoined(NodeJoined, frozen=True, kw_only=True, tag="node_joined"):
-    """A node that joined, with its record of that moment."""
+    """A node that joined.
+
+    Attributes:
+        record: Its record of that moment.
+    """
 
     record: NodeRecord
 
@@ -101,21 +110,35 @@ class Begin(InboxMessage, frozen=True, kw_only=True, tag="begin"):
 
 
 class GenerationMade(InboxMessage, frozen=True, kw_only=True, tag="generation"):
-    """A generation is in the store, whoever made it."""
+    """A generation is in the store, whoever made it.
+
+    Attributes:
+        job: The job.
+        record: The generation.
+    """
 
     job: Name
     record: Generation
 
 
 class ProgressMade(InboxMessage, frozen=True, kw_only=True, tag="progress"):
-    """What a job's rank 0 has last said."""
+    """What a job's rank 0 has last said.
+
+    Attributes:
+        job: The job.
+        progress: What it said.
+    """
 
     job: Name
     progress: Progress
 
 
 class NodeLost(InboxMessage, frozen=True, kw_only=True, tag="node_lost"):
-    """An agent's heartbeat has stood still for too long."""
+    """An agent's heartbeat has stood still for too long.
+
+    Attributes:
+        node: The agent's node.
+    """
 
     node: Name
 

@@ -26,19 +26,32 @@ class Participant(Message, frozen=True, kw_only=True):
 
 
 class Formed(Message, frozen=True):
-    """A generation of nodes, in order of rank."""
+    """A generation of nodes.
+
+    Attributes:
+        members: The nodes, in order of rank.
+    """
 
     members: Annotated[tuple[Label, ...], Meta(max_length=65_536)]
 
 
 class StoreAddress(Message, frozen=True):
-    """Where the TCP store of a generation is."""
+    """Where the TCP store of a generation is.
+
+    Attributes:
+        host: Its host.
+        port: Its port.
+    """
 
     host: Label
     port: Port
 
 
 class Closed(Message, frozen=True):
-    """No further generation will be formed; who said so."""
+    """No further generation will be formed.
+
+    Attributes:
+        by: The node that said so.
+    """
 
     by: Label = ""

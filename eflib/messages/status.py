@@ -61,7 +61,13 @@ class Failure(Message, frozen=True, kw_only=True):
 
 
 class WorkerPlace(Message, frozen=True):
-    """A worker that has a process, and where."""
+    """A worker that has a process, and where.
+
+    Attributes:
+        worker: Its id.
+        slot: Which of the node's slots it uses.
+        node: Where it runs.
+    """
 
     worker: Name
     slot: Slot
@@ -69,14 +75,25 @@ class WorkerPlace(Message, frozen=True):
 
 
 class StoryLine(Message, frozen=True):
-    """What happened to a job, and when."""
+    """What happened to a job, and when.
+
+    Attributes:
+        time: When.
+        text: What.
+    """
 
     time: Moment
     text: Text
 
 
 class SpeedDetails(Message, frozen=True, omit_defaults=True):
-    """What is known of a measured world size beside its speed."""
+    """What is known of a measured world size beside its speed.
+
+    Attributes:
+        spread: Distance of the quartiles of step times over their median.
+        cpu_s: Processor seconds of one worker for a step.
+        memory_bytes: Memory of one worker.
+    """
 
     spread: Number | None = None
     cpu_s: Number | None = None
@@ -84,7 +101,12 @@ class SpeedDetails(Message, frozen=True, omit_defaults=True):
 
 
 class GuessedSpeed(Message, frozen=True):
-    """Steps per second at a size that was not measured, and by what share it may be too high."""
+    """The speed at a size that was not measured.
+
+    Attributes:
+        steps_per_s: Steps per second.
+        margin: By what share that may be too high.
+    """
 
     steps_per_s: Number
     margin: Number
