@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from eflib.errors import StateMismatchError, UsageError
@@ -220,7 +219,7 @@ class Accumulation:
             UsageError: Losses came with counts that add up to nothing.
         """
         samples = float(sum(block.size for block in self.blocks))
-        own = replace(votes, loss=self._loss, count=self._count, samples=samples)
+        own = votes.with_sums(loss=self._loss, count=self._count, samples=samples)
         if self._rank_sum is not None:
             self._rank_sum.close(samples / max(self.step_size, 1))
         numbers = self._reducer.reduce(own.pack(self._num_votes), world_size=self._world_size)

@@ -13,7 +13,13 @@ from typing import Final
 from eflib.errors import InvalidTransitionError
 
 
-class State(Enum):
+class _Word(Enum):
+    """A member is hashed by what it is: Enum hashes its name anew each time."""
+
+    __hash__ = object.__hash__
+
+
+class State(_Word):
     """Where a trainer stands; the value says it in words."""
 
     NEW = "training has not begun"
@@ -32,7 +38,7 @@ class State(Enum):
     LEFT = "this worker has left its job"
 
 
-class Event(Enum):
+class Event(_Word):
     """What happens to a trainer."""
 
     OPENED = "the script began to iterate"
@@ -142,5 +148,6 @@ class StepMachine:
         Raises:
             InvalidTransitionError: It is not possible now; the state stays as it was.
         """
-        self._state = following(self._state, event)
+        found = TRANSITIONS.get((self._state, event))
+        self._state = following(self._state, event) if found is None else found
         return self._state

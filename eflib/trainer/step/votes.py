@@ -44,15 +44,37 @@ class Votes:
 
     def pack(self, size: int) -> list[Number]:
         """Return the votes as so many numbers; places that no vote takes are 0."""
-        numbers = [getattr(self, name) for name in _NAMES]
-        numbers += self.halvings
-        return numbers + [0.0] * (size - len(numbers))
+        numbers = [
+            self.loss,
+            self.count,
+            self.samples,
+            self.generation,
+            self.leave,
+            self.end,
+            self.save,
+            *self.halvings,
+        ]
+        missing = size - len(numbers)
+        return numbers + [0.0] * missing if missing else numbers
 
     @classmethod
     def unpack(cls, numbers: Sequence[float]) -> Votes:
         """Return the votes that ``pack`` made numbers of, or their sum."""
-        named = dict(zip(_NAMES, numbers, strict=False))
-        return cls(**named, halvings=tuple(numbers[len(_NAMES) :]))
+        loss, count, samples, generation, leave, end, save, *halvings = numbers
+        return cls(loss, count, samples, generation, leave, end, save, tuple(halvings))
+
+    def with_sums(self, *, loss: Number, count: Number, samples: float) -> Votes:
+        """Return the same votes with what the gradients are made of."""
+        return Votes(
+            loss,
+            count,
+            samples,
+            self.generation,
+            self.leave,
+            self.end,
+            self.save,
+            self.halvings,
+        )
 
     @property
     def mean_loss(self) -> float:
@@ -61,9 +83,9 @@ class Votes:
         return loss / count if count > 0 else loss
 
 
-_NAMES = tuple(one.name for one in fields(Votes) if one.name != "halvings")
+_NUM_NAMED = len(fields(Votes)) - 1  # all but the halvings, which come last
 
 
 def num_votes(num_halvings: int = 0) -> int:
     """Return how many numbers the votes take, with so many places for halvings."""
-    return len(_NAMES) + num_halvings
+    return _NUM_NAMED + num_halvings
