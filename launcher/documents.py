@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
+UNREADABLE = "UNREADABLE"
+"""Shown as the state of a job whose status document cannot be read."""
+
 
 class UnknownJobError(UsageError):
     """No job has this name or id."""
@@ -55,10 +58,18 @@ class Cluster:
         self.store = store
 
     def jobs(self) -> list[Document]:
-        """Return the status documents of all jobs, in the order of their submission."""
+        """Return the status documents of all jobs, in the order of their submission.
+
+        One that cannot be read stands for itself, with the reason: its job does not vanish.
+        """
         listed = [key for key in self.store.list(keys.JOBS) if keys.last_part(key) == "status"]
-        read = (self._read(key, JobStatus) for key in listed)
-        found = [document for document in read if document is not None]
+        found = []
+        for key in listed:
+            status = self._read(key, JobStatus)
+            if status is not None:
+                found.append(status)
+            elif self.store.store.get(key) is not None:  # it was not deleted meanwhile
+                found.append(_unreadable(keys.owner(key)))
         return sorted(found, key=lambda job: (job.get("submitted") or 0.0, str(job.get("job"))))
 
     def status(self, job_id: str) -> Document | None:
@@ -145,3 +156,9 @@ def open_cluster(store: str | None, *, is_new: bool = False) -> Cluster:
         quiet.import_torch("eflib.store.tcp", "FATAL")
     is_own = url == f"file://{store_folder(home)}"
     return Cluster(home, url, must_exist=not (is_new or is_own))
+
+
+def _unreadable(job_id: str) -> Document:
+    """Return what is shown of a job whose status document is not one, or is not signed."""
+    reason = "its status document cannot be read: another version of eflib or a stranger wrote it"
+    return facts_of(JobStatus(job=job_id, name=job_id, state=UNREADABLE, reason=reason))

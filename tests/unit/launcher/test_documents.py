@@ -33,6 +33,16 @@ def test_jobs_come_in_the_order_of_their_submission(cluster, write, signed):
     assert [job["job"] for job in cluster.jobs()] == ["c-1", "b-1", "a-1"]
 
 
+def test_a_status_that_cannot_be_read_hides_neither_its_job_nor_the_others(cluster, write, signed):
+    write("a-1", "a", 1.0)
+    signed.store.set(keys.job_status("torn-1"), b"{")
+    signed.put(keys.job_status("far-1"), {"job": "far-1", "state": "RUNNING", "deadline": 1e300})
+    states = {job["job"]: job["state"] for job in cluster.jobs()}
+    assert states == {"a-1": "RUNNING", "torn-1": "UNREADABLE", "far-1": "UNREADABLE"}
+    assert "cannot be read" in cluster.find("far-1")["reason"]
+    assert cluster.status("far-1") is None
+
+
 def test_a_job_is_found_by_id_or_by_name(cluster, write):
     write("digits-1", "digits", 1.0)
     assert cluster.find("digits")["job"] == "digits-1"
