@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from dataclasses import dataclass
@@ -51,12 +52,32 @@ _LATE_PAUSE = 0.1  # the same, once they are late
 _LATE = 2.0
 
 
+_NO_WAY = frozenset(
+    {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL}
+)
+
+
 def _probe(host: str, port: int) -> None:
-    """Find out at once that nobody listens: torch would try again until its bound passes."""
+    """Find out at once that nobody listens: torch would try again until its bound passes.
+
+    Raises:
+        EndpointGoneError: The machine answers, and nobody listens there: the agent has ended.
+        PeerLostError: There is no way to it at the moment. Whether the agent is gone is for its
+            heartbeat to say.
+        OSError: This process cannot make a connection.
+    """
     try:
         socket.create_connection((host, port), timeout=timeouts.CONNECT).close()
+    except ConnectionRefusedError as cause:
+        raise EndpointGoneError(f"nobody listens at {host}:{port} ({cause})") from None
     except OSError as cause:
-        raise EndpointGoneError(f"no answer at {host}:{port} ({cause})") from None
+        is_away = isinstance(cause, (ConnectionError, TimeoutError, socket.gaierror))
+        if not is_away and cause.errno not in _NO_WAY:
+            raise
+        problem = f"no way to {host}:{port} ({cause})"
+    else:
+        return
+    raise PeerLostError(problem)
 
 
 class GroupKeeper:
@@ -205,7 +226,7 @@ class GroupKeeper:
 
         Raises:
             EndpointGoneError: Nobody listens there.
-            PeerLostError: torch could not connect.
+            PeerLostError: There is no way to it at the moment, or torch could not connect.
         """
         address = (host, port)
         if address not in self._stores:

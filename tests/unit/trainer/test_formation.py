@@ -1,5 +1,7 @@
 """Groups with members that do not come: who waits for them, and for how long."""
 
+import errno
+import socket
 import sys
 import time
 
@@ -74,6 +76,30 @@ def test_where_nobody_listens_is_told_at_once(keeper):
     del gone
     with pytest.raises(EndpointGoneError, match=str(port)):
         keeper.connect(HOST, port)
+
+
+@pytest.mark.parametrize(
+    ("cause", "meaning"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), EndpointGoneError),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), PeerLostError),
+        (TimeoutError("timed out"), PeerLostError),
+        (OSError(errno.EHOSTUNREACH, "no route"), PeerLostError),
+        (socket.gaierror(socket.EAI_AGAIN, "temporary failure"), PeerLostError),
+        (OSError(errno.EMFILE, "too many open files"), OSError),
+    ],
+    ids=repr,
+)
+def test_only_where_nobody_listens_the_agent_is_gone(keeper, monkeypatch, cause, meaning):
+    """A network that is slow or away is not the end of an agent; nor is a fault of this worker."""
+
+    def connect(*_, **__):
+        raise cause
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(meaning) as caught:
+        keeper.connect(HOST, 9)
+    assert type(caught.value) is meaning
 
 
 def test_after_leaving_there_is_nobody_to_tell(keeper, server):
