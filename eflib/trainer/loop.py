@@ -254,7 +254,7 @@ class StepLoop:
             self._commit()
 
     def _reduce(self) -> tuple[Votes, str]:
-        """Return the sum of all votes, or why a peer is gone.
+        """Sum and clip the gradients; return the sum of all votes, or why a peer is gone.
 
         The exception itself goes no further: its frames would keep the group's connections open,
         and peers that wait for us learn of the failure by their closing.
@@ -268,9 +268,12 @@ class StepLoop:
             halvings=parts.size.votes(),
         )
         try:
-            return parts.work.reduce(votes), ""
+            totals = parts.work.reduce(votes)
+            if parts.work.step_size:
+                parts.update.clip()
         except PeerLostError as error:
             return Votes(), str(error)
+        return totals, ""
 
     def _tell_step_end(self) -> None:
         if not len(self._callbacks):

@@ -20,10 +20,10 @@ from eflib.trainer.elastic.formation import (
 )
 from eflib.trainer.elastic.recovery import Attempts
 from eflib.trainer.elastic.transfer import (
-    Standing,
+    RankState,
     choose_source,
     compare_digests,
-    exchange_standings,
+    exchange_rank_states,
     is_training_over,
     send_state,
 )
@@ -184,24 +184,24 @@ class Conductor:
 
     def _share_state(self, parts: dict[str, float]) -> None:
         begin = time.perf_counter()
-        standings = exchange_standings(
+        rank_states = exchange_rank_states(
             self._state, has_state=self._has_state, settings=self._settings
         )
-        if not any(one.has_state for one in standings):
-            standings = self._first_state(standings)
-        self._state.is_over = is_training_over(standings)
-        best = standings[choose_source(standings)]
-        if standings[self.rank].is_at(best):
-            self.sent_bytes = send_state(self._state, standings)
+        if not any(one.has_state for one in rank_states):
+            rank_states = self._first_state(rank_states)
+        self._state.is_over = is_training_over(rank_states)
+        best = rank_states[choose_source(rank_states)]
+        if rank_states[self.rank].is_at(best):
+            self.sent_bytes = send_state(self._state, rank_states)
         else:
             self._has_state, self._torn = False, True
-            self.sent_bytes = send_state(self._state, standings)
+            self.sent_bytes = send_state(self._state, rank_states)
             self._torn = False
         self.digest = compare_digests(self._state)
         self._has_state = True
         parts["state"] = time.perf_counter() - begin
 
-    def _first_state(self, standings: list[Standing]) -> list[Standing]:
+    def _first_state(self, rank_states: list[RankState]) -> list[RankState]:
         """Nobody holds a state yet: rank 0 takes the newest checkpoint, or its own fresh start."""
         if self.rank == 0:
             saved = None
@@ -215,4 +215,4 @@ class Conductor:
                 raise WorkerFailedError(
                     "the only worker that held the state is gone, and there is no checkpoint"
                 )
-        return [Standing(has_state=rank == 0, global_step=0) for rank in range(len(standings))]
+        return [RankState(has_state=rank == 0, global_step=0) for rank in range(len(rank_states))]

@@ -14,7 +14,7 @@ from eflib.errors import WorkerFailedError
 from eflib.trainer.collectives import PeerLostError, broadcast_text, gather_rows
 from eflib.trainer.console import say
 from eflib.trainer.elastic.conductor import Conductor
-from eflib.trainer.elastic.transfer import choose_source, exchange_standings, is_training_over
+from eflib.trainer.elastic.transfer import choose_source, exchange_rank_states, is_training_over
 from eflib.trainer.state import checkpoint
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ class ShardedConductor(Conductor):
         begin = time.perf_counter()
         state = self._state
         state.drop()
-        standings = exchange_standings(
+        rank_states = exchange_rank_states(
             state, has_state=state.is_in_transit, settings=self._settings
         )
-        state.is_over = is_training_over(standings)  # never where a checkpoint is gone back to
-        source = choose_source(standings) if any(one.has_state for one in standings) else None
+        state.is_over = is_training_over(rank_states)  # never where a checkpoint is gone back to
+        source = choose_source(rank_states) if any(one.has_state for one in rank_states) else None
         saved = self._saved() if source is None else ""
         if saved == _LOST:
             raise WorkerFailedError(

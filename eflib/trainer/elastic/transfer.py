@@ -29,7 +29,7 @@ LARGE_BYTES = 1024 * 1024  # tensors from here on are sent in place, smaller one
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankState:
     """What a rank brings into a generation: a state at a step, or none.
 
     Args:
@@ -42,26 +42,26 @@ class Standing:
     global_step: int
     is_over: bool = False
 
-    def is_at(self, best: Standing) -> bool:
+    def is_at(self, best: RankState) -> bool:
         """Tell whether this rank holds the state that all are going to hold."""
         return self.has_state and self.global_step == best.global_step
 
 
-def choose_source(standings: list[Standing]) -> int:
+def choose_source(rank_states: list[RankState]) -> int:
     """Return the rank whose state all take: the furthest ahead, the lowest rank among equals.
 
     A rank that applied step k has seen the gradient of all for step k, so the furthest is right.
     Without any state (a job's first generation) it is rank 0.
     """
     return max(
-        range(len(standings)),
-        key=lambda rank: (standings[rank].has_state, standings[rank].global_step, -rank),
+        range(len(rank_states)),
+        key=lambda rank: (rank_states[rank].has_state, rank_states[rank].global_step, -rank),
     )
 
 
-def exchange_standings(
+def exchange_rank_states(
     state: TrainingState, *, has_state: bool, settings: Mapping[str, object]
-) -> list[Standing]:
+) -> list[RankState]:
     """Tell all ranks what each brings; refuse ranks with another model or other settings.
 
     Args:
@@ -82,32 +82,32 @@ def exchange_standings(
             _first_difference(gather_text("\n".join(state.description()))),
             hint="build the same model on every rank: sizes must not depend on rank or world size",
         )
-    standings = [Standing(bool(row[0]), int(row[1]), bool(row[2])) for row in rows]
+    rank_states = [RankState(bool(row[0]), int(row[1]), bool(row[2])) for row in rows]
     if any(int(row[4]) != own for row in rows):
-        _compare_settings(gather_text(known), standings)
-    return standings
+        _compare_settings(gather_text(known), rank_states)
+    return rank_states
 
 
-def is_training_over(standings: list[Standing]) -> bool:
+def is_training_over(rank_states: list[RankState]) -> bool:
     """Tell whether training ended with the step that all ranks are going to hold.
 
     Those that heard of the end tell it to those that did not: joiners, and ranks that lost a peer
     in the last step.
     """
-    best = standings[choose_source(standings)]
-    return any(one.is_over for one in standings if one.is_at(best))
+    best = rank_states[choose_source(rank_states)]
+    return any(one.is_over for one in rank_states if one.is_at(best))
 
 
-def send_state(state: TrainingState, standings: list[Standing]) -> int:
+def send_state(state: TrainingState, rank_states: list[RankState]) -> int:
     """Give the source's state to the ranks that lack it; return the bytes that were sent.
 
     Buffers go to all: between rescales each rank's BatchNorm statistics are of its own samples, as
     under DistributedDataParallel, and from here on all hold the source's.
     """
-    source = choose_source(standings)
-    best = standings[source]
-    world = len(standings)
-    if world == 1 or all(one.is_at(best) for one in standings):
+    source = choose_source(rank_states)
+    best = rank_states[source]
+    world = len(rank_states)
+    if world == 1 or all(one.is_at(best) for one in rank_states):
         return 0 if world == 1 else _broadcast_tensors(state.buffers(), source)
     rank = dist.get_rank()
     skeleton, tensors = state.capture()
@@ -115,7 +115,7 @@ def send_state(state: TrainingState, standings: list[Standing]) -> int:
     header = broadcast_text(f"{len(skeleton)}\n{skeleton}{specs}", source)
     length, _, rest = header.partition("\n")
     skeleton, lines = rest[: int(length)], rest[int(length) :]
-    current = standings[rank].is_at(best)
+    current = rank_states[rank].is_at(best)
     if not current:
         num_model = len(state.model_tensors())
         fresh = [_empty(line) for line in lines.splitlines()[num_model:]]
@@ -147,14 +147,14 @@ def compare_digests(state: TrainingState) -> int:
     return own
 
 
-def _compare_settings(texts: list[str], standings: list[Standing]) -> None:
+def _compare_settings(texts: list[str], rank_states: list[RankState]) -> None:
     """Refuse this rank if its settings are not those of the rank whose state counts.
 
     While there is no state nobody is right, and all are refused. Else the job goes on with those
     who agree.
     """
-    is_begun = any(one.has_state for one in standings)
-    source = choose_source(standings) if is_begun else 0
+    is_begun = any(one.has_state for one in rank_states)
+    source = choose_source(rank_states) if is_begun else 0
     rank = dist.get_rank()
     if texts[rank] == texts[source]:
         if is_begun:

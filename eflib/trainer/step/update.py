@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from eflib.trainer.collectives import PeerLostError, came_from_transfer, first_words
 from eflib.trainer.state.state import Stateful
 
 
@@ -17,7 +18,7 @@ class Schedule(Stateful, Protocol):
 
 
 class Update:
-    """Clips the gradients, takes the optimizer step and the scheduler's.
+    """Clips the gradients, then takes the optimizer step and the scheduler's.
 
     Args:
         model: Its gradients are clipped.
@@ -42,15 +43,31 @@ class Update:
         self._lr_scheduler = lr_scheduler
         self._max_grad_norm = max_grad_norm
 
+    def clip(self) -> None:
+        """Clip the gradients, before ``apply``. The norm of a sharded model is a sum over ranks.
+
+        Raises:
+            PeerLostError: A peer is gone.
+        """
+        if self._max_grad_norm is None:
+            return
+        self._scaler.unscale_(self._optimizer)
+        try:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._max_grad_norm)
+        except RuntimeError as error:
+            if not came_from_transfer(error):
+                raise
+            problem = first_words(error)
+        else:
+            return
+        raise PeerLostError(problem)  # outside the handler: its frames hold the connections
+
     def apply(self, *, past_end: bool) -> None:
-        """Take one step.
+        """Take one step with the gradients as they are.
 
         Args:
             past_end: True in measuring beyond the last step, for which there may be no rate.
         """
-        if self._max_grad_norm is not None:
-            self._scaler.unscale_(self._optimizer)
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._max_grad_norm)
         scale = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from eflib.errors import StateMismatchError, UsageError
 from eflib.trainer import timeouts
-from eflib.trainer.elastic.transfer import compare_digests, exchange_standings, send_state
+from eflib.trainer.elastic.transfer import compare_digests, exchange_rank_states, send_state
 from eflib.trainer.state.digest import digest
 from eflib.trainer.state.state import TrainingState
 from eflib.trainer.step import reduction
@@ -218,8 +218,8 @@ def join(rank):
 
 def hand_over(state, *, has_state):
     before = digest(*state.capture())
-    standings = exchange_standings(state, has_state=has_state, settings={})
-    sent = send_state(state, standings)
+    rank_states = exchange_rank_states(state, has_state=has_state, settings={})
+    sent = send_state(state, rank_states)
     common = compare_digests(state)
     state.model_tensors()["number"].add_(1)  # it is its own: nothing is shared with a message
     return {"before": before, "digest": common, "step": state.global_step, "sent": sent}
@@ -229,7 +229,7 @@ def nothing_to_send(rank):
     """Nobody lacks the state: buffers alone are sent."""
     state = odd_state(seed=5, num_steps=1)
     del rank
-    sent = send_state(state, exchange_standings(state, has_state=True, settings={}))
+    sent = send_state(state, exchange_rank_states(state, has_state=True, settings={}))
     compare_digests(state)
     return sent - sum(buffer.numel() * buffer.element_size() for buffer in state.buffers())
 
@@ -252,25 +252,25 @@ def refusal(act):
 
 def another_width(rank):
     state = linear_state(width=4 + (rank == 1))
-    return refusal(lambda: exchange_standings(state, has_state=False, settings={}))
+    return refusal(lambda: exchange_rank_states(state, has_state=False, settings={}))
 
 
 def another_layer(rank):
     state = linear_state(**({"extra": torch.nn.Linear(1, 1)} if rank == 1 else {}))
-    return refusal(lambda: exchange_standings(state, has_state=False, settings={}))
+    return refusal(lambda: exchange_rank_states(state, has_state=False, settings={}))
 
 
 def other_settings(rank):
     """Nobody has a state: nobody knows who is right."""
     settings = {"seed": 3 + 4 * rank, "max_steps": 10}
-    return refusal(lambda: exchange_standings(linear_state(), has_state=False, settings=settings))
+    return refusal(lambda: exchange_rank_states(linear_state(), has_state=False, settings=settings))
 
 
 def joiner_with_other_settings(rank):
     """Rank 0 holds the job's state: it goes on without rank 1."""
     settings = {"seed": 3, "max_steps": 10 + rank}
     return refusal(
-        lambda: exchange_standings(linear_state(), has_state=rank == 0, settings=settings)
+        lambda: exchange_rank_states(linear_state(), has_state=rank == 0, settings=settings)
     )
 
 

@@ -10,7 +10,7 @@ from eflib.trainer.elastic import conductor
 from eflib.trainer.elastic.conductor import Conductor, LeftError
 from eflib.trainer.elastic.formation import EndpointGoneError, MissingMembersError, SupersededError
 from eflib.trainer.elastic.membership import Membership
-from eflib.trainer.elastic.transfer import Standing
+from eflib.trainer.elastic.transfer import RankState
 from eflib.trainer.state import checkpoint
 from eflib.trainer.state.state import TrainingState
 
@@ -63,7 +63,7 @@ class Keeper:
 
 
 class Stage:
-    """A conductor over a small model, with peers that hold what ``standings`` says."""
+    """A conductor over a small model, with peers that hold what ``rank_states`` says."""
 
     def __init__(self, monkeypatch, folder=""):
         model = torch.nn.Linear(2, 1)
@@ -78,16 +78,16 @@ class Stage:
             checkpoint_dir=str(folder),
         )
         self.sent = []
-        self.others = []  # standings of the other ranks
+        self.others = []  # rank_states of the other ranks
         self.send_troubles = []
-        monkeypatch.setattr(conductor, "exchange_standings", self.exchange)
+        monkeypatch.setattr(conductor, "exchange_rank_states", self.exchange)
         monkeypatch.setattr(conductor, "send_state", self.send)
 
     def exchange(self, state, *, has_state, settings):
-        return [Standing(has_state, state.global_step, state.is_over), *self.others]
+        return [RankState(has_state, state.global_step, state.is_over), *self.others]
 
-    def send(self, state, standings):
-        self.sent.append(standings)
+    def send(self, state, rank_states):
+        self.sent.append(rank_states)
         if self.send_troubles:
             raise self.send_troubles.pop(0)
         return 10
@@ -143,7 +143,7 @@ def test_the_same_error_again_and_again_without_a_loss_is_raised(stage):
 
 
 def test_a_group_is_formed_under_a_prefix_of_its_own(stage):
-    stage.others = [Standing(has_state=False, global_step=0)]
+    stage.others = [RankState(has_state=False, global_step=0)]
     stage.conductor.enter(made(3, "w0", "w1"))
     assert stage.keeper.story[0] == "leave"
     assert stage.keeper.story[-1] == ("form", "a/3", ("w0", "w1"), 0)
@@ -209,10 +209,10 @@ def test_a_member_of_before_goes_on_where_others_ended_in_order(stage):
 @pytest.mark.parametrize(
     ("own", "other", "is_over"),
     [
-        (Standing(True, 4), Standing(True, 4, is_over=True), True),
-        (Standing(True, 3), Standing(True, 4, is_over=True), True),
-        (Standing(True, 4), Standing(True, 3, is_over=True), False),
-        (Standing(True, 4), Standing(False, 4, is_over=True), False),
+        (RankState(True, 4), RankState(True, 4, is_over=True), True),
+        (RankState(True, 3), RankState(True, 4, is_over=True), True),
+        (RankState(True, 4), RankState(True, 3, is_over=True), False),
+        (RankState(True, 4), RankState(False, 4, is_over=True), False),
     ],
 )
 def test_the_end_of_training_is_told_to_who_has_not_heard_of_it(stage, own, other, is_over):
@@ -231,7 +231,7 @@ def test_a_world_of_fixed_size_does_not_recover(stage):
 
 
 def test_a_transfer_that_breaks_off_into_a_joiner_leaves_it_without_state(stage):
-    stage.others = [Standing(has_state=True, global_step=9)]
+    stage.others = [RankState(has_state=True, global_step=9)]
     stage.send_troubles = [PeerLostError("the source died")]
 
     def alone(lost, missing):
@@ -246,13 +246,13 @@ def test_a_transfer_that_breaks_off_into_a_joiner_leaves_it_without_state(stage)
 def test_a_survivor_keeps_its_state_when_a_transfer_to_others_breaks_off(stage):
     stage.conductor.enter(made(1, "w0"))
     stage.state.global_step = 4
-    stage.others = [Standing(has_state=False, global_step=0)]
+    stage.others = [RankState(has_state=False, global_step=0)]
     stage.send_troubles = [PeerLostError("the joiner died")]
     stage.script.following = [made(3, "w0")]
     before = [one.clone() for one in stage.state.model_tensors().values()]
     stage.conductor.enter(made(2, "w0", "w1"))
     assert stage.state.global_step == 4
-    assert stage.sent[-1][0] == Standing(has_state=True, global_step=4)
+    assert stage.sent[-1][0] == RankState(has_state=True, global_step=4)
     after = stage.state.model_tensors().values()
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
@@ -262,10 +262,10 @@ def test_rank_0_of_a_job_without_any_state_takes_the_newest_checkpoint(tmp_path,
     other.state.global_step = 7
     checkpoint.write(tmp_path, other.state.snapshot(), keep=2)
     stage = Stage(monkeypatch, tmp_path)
-    stage.others = [Standing(has_state=False, global_step=0)]
+    stage.others = [RankState(has_state=False, global_step=0)]
     stage.conductor.enter(made(1, "w0", "w1"))
     assert stage.state.global_step == 7
-    assert stage.sent == [[Standing(True, 0), Standing(False, 0)]]
+    assert stage.sent == [[RankState(True, 0), RankState(False, 0)]]
 
 
 def test_a_survivor_s_state_goes_before_a_checkpoint(tmp_path, monkeypatch):
@@ -273,7 +273,7 @@ def test_a_survivor_s_state_goes_before_a_checkpoint(tmp_path, monkeypatch):
     other.state.global_step = 7
     checkpoint.write(tmp_path, other.state.snapshot(), keep=2)
     stage = Stage(monkeypatch, tmp_path)
-    stage.others = [Standing(has_state=True, global_step=3)]
+    stage.others = [RankState(has_state=True, global_step=3)]
     stage.conductor.enter(made(1, "w0", "w1"))
     assert stage.state.global_step == 0  # the broadcast, which this test leaves out, brings 3
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eflib.trainer.data.position import DataPlan
-from eflib.trainer.elastic.transfer import Standing, choose_source
+from eflib.trainer.elastic.transfer import RankState, choose_source
 from eflib.trainer.state.digest import digest
 from tests.unit.trainer import gloo_cases
 from tests.unit.trainer.gloo_cases import TRAININGS, WORLD_SIZE
@@ -12,22 +12,22 @@ from tests.unit.trainer.ranks import run_ranks
 
 
 def having(*steps):
-    return [Standing(step is not None, step or 0) for step in steps]
+    return [RankState(step is not None, step or 0) for step in steps]
 
 
 @pytest.mark.parametrize(
-    ("standings", "source"),
+    ("rank_states", "source"),
     [
         (having(None, None), 0),
         (having(None, 0, None), 1),
         (having(3, 4, 4), 1),
         (having(4, 3), 0),
         (having(None, 2, 9), 2),
-        ([Standing(False, 99), Standing(True, 1)], 1),
+        ([RankState(False, 99), RankState(True, 1)], 1),
     ],
 )
-def test_the_furthest_that_holds_a_state_is_the_source_and_the_first_of_equals(standings, source):
-    assert choose_source(standings) == source
+def test_the_furthest_that_holds_a_state_is_the_source_and_the_first_of_equals(rank_states, source):
+    assert choose_source(rank_states) == source
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_the_state_of_the_furthest_goes_to_who_lacks_it(ranks, case, source):
 
 
 @pytest.mark.processes
-def test_equal_standings_send_buffers_alone_and_end_alike(ranks):
+def test_equal_rank_states_send_buffers_alone_and_end_alike(ranks):
     assert of_all(ranks, "nothing to send") == [0, 0]
 
 
