@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from eflib import home as places
 from eflib.coordinator.requests import refused
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from eflib.messages.inbox import Announce
     from eflib.profiler.library import CurveLibrary
     from eflib.store.signed import Batch, SignedStore
+
+T = TypeVar("T", TakenSubmit, TakenProfile)
 
 _log = logging.getLogger(__name__)
 
@@ -99,9 +101,9 @@ class Intake:
         completed: Input | None = None
         match message:
             case Submit():
-                completed = extended(message, TakenSubmit, **self._facts(message))
+                completed = self._taken(message, TakenSubmit)
             case Profile():
-                completed = extended(message, TakenProfile, **self._facts(message))
+                completed = self._taken(message, TakenProfile)
             case NodeJoined():
                 completed = self._nodes.joined(message.node)
             case NodeLeft():
@@ -116,11 +118,11 @@ class Intake:
                 completed = message
         return completed
 
-    def _facts(self, asked: JobRequest) -> dict[str, object]:
-        return {
-            "job_root": str(places.jobs_folder(self._home)),
-            "expects_curve": self._curves.has_script(asked.target),
-        }
+    def _taken(self, asked: JobRequest, kind: type[T]) -> T:
+        """Return a job that was asked for, with where its folder goes and whether it is known."""
+        root = str(places.jobs_folder(self._home))
+        known = self._curves.has_script(asked.target)
+        return extended(asked, kind, job_root=root, expects_curve=known)
 
     def _known_curve(self, job: Job, announce: Announce) -> dict[int, SpeedRecord] | None:
         if job.speed.announce is not None:
