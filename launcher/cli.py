@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from eflib.errors import EflibError
@@ -33,6 +34,10 @@ def guarded(act: Callable[[], int]) -> int:
     An expected error is rendered on standard error, its last line last. A signal ends without a
     traceback as 128 + its number. Everything else is a fault of ours: traceback, exit 70.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What a terminal's encoding does not have is escaped: it must not fail the command.
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _signals_raise():
             status = act()

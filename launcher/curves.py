@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eflib.launcher import tables
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 BAR_WIDTH = 24
 MEASURED, GUESSED = "█", "░"
+PLAIN_MEASURED, PLAIN_GUESSED = "#", "-"
+"""The same where the terminal's encoding has no blocks."""
 
 
 class Row(NamedTuple):
@@ -96,5 +99,14 @@ def from_status(status: Mapping[str, Any]) -> Profile | None:
 
 
 def _bar(row: Row, most: float) -> str:
-    mark = MEASURED if row.margin is None else GUESSED
+    measured, guessed = (MEASURED, GUESSED) if _has_blocks() else (PLAIN_MEASURED, PLAIN_GUESSED)
+    mark = measured if row.margin is None else guessed
     return mark * max(round(BAR_WIDTH * row.rate / most), 1)
+
+
+def _has_blocks() -> bool:
+    try:
+        (MEASURED + GUESSED).encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

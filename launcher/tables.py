@@ -76,7 +76,7 @@ def print_columns(columns: dict[str, list[str]], *, left: Iterable[str] = ()) ->
         justify: Literal["left", "right"] = "left" if name in left else "right"
         table.add_column(name, overflow="fold", justify=justify)
     for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     _print(table)
 
 

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from eflib.errors import EflibError
+from eflib.files import writing
 from eflib.store import atomic, quiet
 from eflib.store.base import LOOPBACK
 
@@ -22,7 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     """Serve until a signal; the address is printed, and the port written to ``--port-file``.
 
     Returns:
-        The exit status: 0 after a signal, 5 if the port cannot be had.
+        The exit status: 0 after a signal, 2 if the port file cannot be written, 5 if the port
+        cannot be had.
     """
     parser = argparse.ArgumentParser(prog="python -m eflib.store.server", description=main.__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
@@ -41,11 +43,12 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         server = serve(options.port, options.host)
+        if options.port_file:
+            with writing(options.port_file, "the port file"):
+                atomic.replace(Path(options.port_file).absolute(), f"{server.port}\n".encode())
     except EflibError as error:
         sys.stderr.write(error.render() + "\n")
         return error.exit_status
-    if options.port_file:
-        atomic.replace(Path(options.port_file).absolute(), f"{server.port}\n".encode())
     sys.stdout.write(f"store: serving at {describe(options.host, server.port)}\n")
     sys.stdout.flush()
     signal.sigwait(ends)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from eflib import profiles
-from eflib.errors import UsageError
+from eflib.errors import UsageError, printable
 from eflib.files import is_folder
 from eflib.home import home_folder, profile_folder
 from eflib.launcher import curves, tables, values
@@ -83,10 +83,11 @@ def _show(name: str, device: str | None, size: int | None, *, as_json: bool) -> 
     for place, profile in enumerate(found):
         if place:
             print()
-        print(f"{profile.model} on {profile.device or '?'}, global batch size {_batch(profile)}")
-        print(f"source: {profile.source or 'not said'}")
+        on, batch = profile.device or "?", _batch(profile)
+        print(printable(f"{profile.model} on {on}, global batch size {batch}"))
+        print(printable(f"source: {profile.source or 'unknown'}"))
         if profile.measured_at:
-            print(f"measured: {profile.measured_at}")
+            print(printable(f"measured: {profile.measured_at}"))
         curves.print_curve(profile)
 
 

@@ -49,11 +49,6 @@ def command(  # noqa: PLR0913 - each is an option
         values.number(nodes, "--nodes", most=MAX_NODES) or 1,
         values.number(gpus_per_node, "--gpus-per-node", most=values.MAX_SLOTS) or 8,
     )
-    if shape.num_gpus > values.MAX_GPUS:
-        raise UsageError(
-            f"a cluster of {shape.num_gpus} GPUs cannot be simulated",
-            hint=f"{values.MAX_GPUS} at most: give fewer --nodes or --gpus-per-node",
-        )
     cost = values.real(rescale_cost, "--rescale-cost", default=0.0)
     settings = SchedulerSettings(rescale_cost=cost)
     jobs, known = read_trace(Path(trace)), curves(profiles or "a100")

@@ -48,6 +48,8 @@ from eflib.simulator.trace import TraceJob
 
 GpuIds = tuple[int, ...]
 
+MAX_GPUS = 65_536
+"""GPUs of the largest cluster that is simulated."""
 NOT_POLICIES = frozenset({"placing"})
 
 
@@ -73,7 +75,13 @@ class ClusterShape:
     def __post_init__(self) -> None:
         if self.nodes < 1 or self.gpus_per_node < 1:
             raise UsageError(
-                f"a cluster of {self.nodes} nodes with {self.gpus_per_node} GPUs has none"
+                f"a cluster of {self.nodes} nodes with {self.gpus_per_node} GPUs has none",
+                hint="give at least one node with one GPU",
+            )
+        if self.num_gpus > MAX_GPUS:
+            raise UsageError(
+                f"a cluster of {self.num_gpus} GPUs cannot be simulated",
+                hint=f"{MAX_GPUS} at most: give fewer nodes or GPUs",
             )
 
     @property

@@ -66,6 +66,17 @@ def python(code, *arguments, **options):
     return subprocess.run(command, capture_output=True, check=False, timeout=60, **options)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_a_terminal_cannot_show_is_escaped_and_fails_nothing(encoding):
+    done = python(
+        "",
+        *("-m", "eflib.launcher.efctl", "profiles", "show", "bert", "--device", "a100"),
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert ("█".encode() if encoding == "utf-8" else b"###") in done.stdout
+
+
 def test_a_reader_that_goes_away_is_no_fault():
     code = (
         "import sys; from eflib.launcher import cli;"

@@ -149,3 +149,10 @@ def test_a_store_is_closed_twice_without_harm(tcp_store):
     store.close()
     store.close()
     assert store.get("k") is None, "it connects again"
+
+
+def test_a_port_file_that_cannot_be_written_is_a_usage_error(tmp_path):
+    command = [sys.executable, "-m", "eflib.store.server", "--port-file", f"{tmp_path}/none/port"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error[usage]: cannot write the port file")
