@@ -8,7 +8,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from eflib.errors import PreemptedError, UsageError
+from eflib.errors import PreemptedError
 from eflib.messages.generations import PAUSE
 from eflib.messages.inbox import Announce
 from eflib.trainer.collectives import came_from_transfer
@@ -52,8 +52,6 @@ class Generations:
         """
         parts = self._parts
         session = parts.session
-        if session.elastic:
-            self._be_the_only_one()
         parts.checkpoints.hold()
         self._machine.on(Event.OPENED)
         if session.elastic and threading.current_thread() is threading.main_thread():
@@ -78,15 +76,6 @@ class Generations:
         except LeftError as left:  # a newer generation is without this worker
             self._leave(left.generation)
         self._enter()
-
-    def _be_the_only_one(self) -> None:
-        """Refuse a second trainer: both would meet under the generations of one job."""
-        if _first and _first[0] is not self:
-            raise UsageError(
-                "a second ElasticTrainer trains in one job",
-                hint="submit one job per training; under python and torchrun there may be several",
-            )
-        _first[:] = [self]
 
     def act_on(self, votes: Votes) -> None:
         """After a committed step: enter the generation that the votes ask for, if any."""
@@ -196,9 +185,6 @@ class Generations:
         self._parts.checkpoints.give_up()
         self._parts.session.close()
         raise SystemExit(PreemptedError.exit_status)
-
-
-_first: list[Generations] = []  # the trainer of this process that follows its job's generations
 
 
 def common_settings(parts: Parts) -> dict[str, object]:
