@@ -22,6 +22,7 @@ parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
 parser.add_argument("--fail", default="", help="what goes wrong, and where: raise@10, ...")
 parser.add_argument("--deterministic", action="store_true", help="with BatchNorm and dropout")
 parser.add_argument("--width-by-rank", action="store_true")
+parser.add_argument("--checkpoints", help="their folder; by default that of the job")
 options = parser.parse_args()
 
 torch.manual_seed(0)
@@ -77,6 +78,7 @@ trainer = ElasticTrainer(
     optimizer,
     Data(),
     loss_fn=loss_fn,
+    checkpoint_dir=options.checkpoints,
     global_batch_size=64,
     max_steps=options.steps,
     callbacks=[SampleAudit(f"{options.out}/audit"), Until()],
