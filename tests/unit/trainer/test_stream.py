@@ -318,3 +318,21 @@ def test_a_run_over_a_stream_goes_on_from_a_checkpoint_in_mid_epoch(tmp_path, po
     resumed = fitted(dataset=Streamed(points=points), callbacks=[recorder], **asked)
     assert len(recorder.samples) == 13
     assert are_equal(weights(resumed), weights(first))
+
+
+def test_to_ask_for_the_epoch_reads_nothing():
+    class Counted(Streamed):
+        num_read = 0
+
+        def __iter__(self):
+            for sample in super().__iter__():
+                Counted.num_read += 1
+                yield sample
+
+    trainer = a_trainer(dataset=Counted(), max_steps=3)
+    assert (trainer.epoch, trainer.samples_at_hand, Counted.num_read) == (0, [], 0)
+    for inputs, targets in trainer:
+        trainer.step(torch.nn.functional.mse_loss(trainer.model(inputs), targets))
+        read = Counted.num_read
+        assert trainer.epoch == 0
+        assert Counted.num_read == read == 4 * trainer.global_step
