@@ -31,7 +31,9 @@ MAX_ENTRIES = 2000
 MAX_BYTES = 8 * 1024 * 1024
 """With more entries or bytes since the last snapshot another one is due. Folding so many takes
 about a second, which is what a start may take longer than reading a snapshot."""
-WAY_OUT = "move the folder away to begin with an empty one; running jobs then end by themselves"
+WAY_OUT = (
+    "move that file or folder away to begin with an empty one; running jobs then end by themselves"
+)
 
 _log = logging.getLogger(__name__)
 

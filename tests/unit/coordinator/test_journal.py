@@ -84,7 +84,7 @@ def test_a_corrupt_line_is_named_with_the_way_out(folder, line):
     written(folder, an_entry(3))
     with pytest.raises(StoreError, match=r"journal/00000001\.log:2: not a journal entry") as caught:
         numbers(folder)
-    assert "move the folder away" in caught.value.hint
+    assert "move that file or folder away" in caught.value.hint
 
 
 def test_damage_is_named_with_the_way_out(folder):
@@ -93,14 +93,14 @@ def test_damage_is_named_with_the_way_out(folder):
     file.write_bytes(file.read_bytes().replace(b'"num_jobs":1', b'"num_jobs":7'))
     with pytest.raises(JournalError, match=r"00000001\.log:1: not as it was written") as caught:
         numbers(folder)
-    assert "move the folder away" in caught.value.hint
+    assert "move that file or folder away" in caught.value.hint
 
 
 def test_a_journal_of_another_schema_is_refused(folder):
     append_line(folder, b'{"v": 2, "t": 1.0, "in": {"type": "time"}}')
     with pytest.raises(StoreError, match="schema 2, this eflib reads 1") as caught:
         numbers(folder)
-    assert "move the folder away" in caught.value.hint
+    assert "move that file or folder away" in caught.value.hint
 
 
 def test_a_journal_that_cannot_be_read_is_named(folder):
@@ -197,7 +197,7 @@ def test_a_snapshot_of_another_schema_is_refused(folder):
     journal.close()
     with pytest.raises(JournalError, match="schema 9, this eflib reads 1") as caught:
         Journal(folder).recover()
-    assert "move the folder away" in caught.value.hint
+    assert "move that file or folder away" in caught.value.hint
 
 
 def test_a_snapshot_that_could_not_be_read_again_is_not_written(folder, caplog, monkeypatch):
