@@ -179,9 +179,9 @@ def gather_rows(row: torch.Tensor) -> list[torch.Tensor]:
 
 def gather_text(text: str) -> list[str]:
     """Return the texts of all ranks, in order."""
-    data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    data = _as_bytes(text)
     sizes = [int(row[0]) for row in gather_rows(torch.tensor([data.numel()]))]
-    padded = torch.zeros(max(sizes), dtype=torch.uint8)
+    padded = torch.zeros(max(1, *sizes), dtype=torch.uint8)
     padded[: data.numel()] = data
     rows = gather_rows(padded)
     return [bytes(row[:size].tolist()).decode() for row, size in zip(rows, sizes, strict=True)]
@@ -189,10 +189,17 @@ def gather_text(text: str) -> list[str]:
 
 def broadcast_text(text: str, source: int) -> str:
     """Return the text of one rank, on all."""
-    data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    data = _as_bytes(text)
     size = torch.tensor([data.numel()])
     broadcast(size, source)
     if dist.get_rank() != source:
         data = torch.empty(int(size[0]), dtype=torch.uint8)
-    broadcast(data, source)
+    if int(size[0]):
+        broadcast(data, source)
     return data.numpy().tobytes().decode()
+
+
+def _as_bytes(text: str) -> torch.Tensor:
+    """Return a text as numbers; what no text can hold, such as half a character, is replaced."""
+    data = bytearray(text.encode(errors="replace"))
+    return torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)

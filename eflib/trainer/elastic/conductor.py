@@ -184,9 +184,7 @@ class Conductor:
 
     def _share_state(self, parts: dict[str, float]) -> None:
         begin = time.perf_counter()
-        rank_states = exchange_rank_states(
-            self._state, has_state=self._has_state, settings=self._settings
-        )
+        rank_states = self._exchange(has_state=self._has_state)
         if not any(one.has_state for one in rank_states):
             rank_states = self._first_state(rank_states)
         self._state.is_over = is_training_over(rank_states)
@@ -200,6 +198,17 @@ class Conductor:
         self.digest = compare_digests(self._state)
         self._has_state = True
         parts["state"] = time.perf_counter() - begin
+
+    def _exchange(self, *, has_state: bool) -> list[RankState]:
+        """Tell all ranks what this one brings, and hear it of them."""
+        rank_states = exchange_rank_states(
+            self._state,
+            has_state=has_state,
+            settings=self._settings,
+            problem=self.attempts.problem,
+        )
+        self.attempts.hear([one.problem for one in rank_states])
+        return rank_states
 
     def _first_state(self, rank_states: list[RankState]) -> list[RankState]:
         """Nobody holds a state yet: rank 0 takes the newest checkpoint, or its own fresh start."""

@@ -23,17 +23,33 @@ class Attempts:
 
     def __init__(self) -> None:
         self._problems: list[str] = []
+        self._told: list[str] = []
+
+    @property
+    def problem(self) -> str:
+        """What failed on this rank the last time; "" if nothing did since the last step."""
+        return self._problems[-1] if self._problems else ""
+
+    def hear(self, problems: list[str]) -> None:
+        """Note what failed on each rank, in rank order: one of them knows the cause.
+
+        The others know no more than that a connection was closed.
+        """
+        if not self._told and any(problems):
+            self._told = [f"rank {rank}: {one}" for rank, one in enumerate(problems) if one]
 
     def fail(self, problem: str) -> None:
         """Note that an exchange between the ranks failed.
 
         Raises:
-            WorkerFailedError: It was one too many; names what failed first.
+            WorkerFailedError: It was one too many; names what failed first, on all ranks where
+                they could still tell each other.
         """
         self._problems.append(problem)
         if len(self._problems) >= ATTEMPTS:
+            told = "; ".join(self._told) or self._problems[0]
             raise WorkerFailedError(
-                f"ranks cannot exchange data: {self._problems[0]}",
+                f"ranks cannot exchange data: {told}",
                 detail=f"{len(self._problems)} attempts in a row failed while every worker lives, "
                 "without a step in between",
             )
@@ -41,11 +57,12 @@ class Attempts:
     def follow(self, lost: Generation, following: Generation) -> None:
         """Note which generation follows; where a worker is gone, that was the reason."""
         if departed(lost, following):
-            self._problems.clear()
+            self.succeed()
 
     def succeed(self) -> None:
         """Note that a step was done."""
         self._problems.clear()
+        self._told.clear()
 
 
 def departed(lost: Generation, following: Generation) -> list[int]:

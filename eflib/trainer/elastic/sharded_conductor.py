@@ -14,7 +14,7 @@ from eflib.errors import WorkerFailedError
 from eflib.trainer.collectives import PeerLostError, broadcast_text, gather_rows
 from eflib.trainer.console import say
 from eflib.trainer.elastic.conductor import Conductor
-from eflib.trainer.elastic.transfer import choose_source, exchange_rank_states, is_training_over
+from eflib.trainer.elastic.transfer import choose_source, is_training_over
 from eflib.trainer.state import checkpoint
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ class ShardedConductor(Conductor):
         begin = time.perf_counter()
         state = self._state
         state.drop()
-        rank_states = exchange_rank_states(
-            state, has_state=state.is_in_transit, settings=self._settings
-        )
+        rank_states = self._exchange(has_state=state.is_in_transit)
         state.is_over = is_training_over(rank_states)  # never where a checkpoint is gone back to
         source = choose_source(rank_states) if any(one.has_state for one in rank_states) else None
         saved = self._saved() if source is None else ""
@@ -99,4 +97,4 @@ class ShardedConductor(Conductor):
                 say(f"resuming from {saved}")
         if self.world_size == 1:
             return found
-        return broadcast_text(f":{found}", 0).removeprefix(":")  # no text is sent as none
+        return broadcast_text(found, 0)

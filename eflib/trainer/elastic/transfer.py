@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,11 +36,13 @@ class RankState:
         has_state: Whether it holds a state.
         global_step: The step at which that state is.
         is_over: Whether training ended with that step.
+        problem: What failed on it since the last step, where something did.
     """
 
     has_state: bool
     global_step: int
     is_over: bool = False
+    problem: str = ""
 
     def is_at(self, best: RankState) -> bool:
         """Tell whether this rank holds the state that all are going to hold."""
@@ -60,7 +62,11 @@ def choose_source(rank_states: list[RankState]) -> int:
 
 
 def exchange_rank_states(
-    state: TrainingState, *, has_state: bool, settings: Mapping[str, object]
+    state: TrainingState,
+    *,
+    has_state: bool,
+    settings: Mapping[str, object],
+    problem: str = "",
 ) -> list[RankState]:
     """Tell all ranks what each brings; refuse ranks with another model or other settings.
 
@@ -68,6 +74,7 @@ def exchange_rank_states(
         state: What this rank brings.
         has_state: Whether it is the job's, and not only what the script made.
         settings: What must be equal on all ranks beside the state, by name.
+        problem: What failed on this rank since the last step; "" for nothing.
 
     Raises:
         StateMismatchError: Two ranks disagree on the model, or this one has other settings than
@@ -76,7 +83,11 @@ def exchange_rank_states(
     signature = int(state.signature()[:15], 16)
     known = "\n".join(f"{name}={value!r}" for name, value in settings.items())
     own = int.from_bytes(hashlib.blake2b(known.encode(), digest_size=7).digest(), "little")
-    rows = gather_rows(torch.tensor([has_state, state.global_step, state.is_over, signature, own]))
+    rows = gather_rows(
+        torch.tensor(
+            [has_state, state.global_step, state.is_over, signature, own, bool(problem)],
+        )
+    )
     if any(int(row[3]) != signature for row in rows):
         raise StateMismatchError(
             _first_difference(gather_text("\n".join(state.description()))),
@@ -85,6 +96,11 @@ def exchange_rank_states(
     rank_states = [RankState(bool(row[0]), int(row[1]), bool(row[2])) for row in rows]
     if any(int(row[4]) != own for row in rows):
         _compare_settings(gather_text(known), rank_states)
+    if any(int(row[5]) for row in rows):
+        problems = gather_text(problem)
+        rank_states = [
+            replace(one, problem=told) for one, told in zip(rank_states, problems, strict=True)
+        ]
     return rank_states
 
 

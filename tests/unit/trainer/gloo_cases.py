@@ -274,6 +274,12 @@ def joiner_with_other_settings(rank):
     )
 
 
+def problem_on_one_rank(rank):
+    problem = "the switch drops packets" if rank == 1 else ""
+    found = exchange_rank_states(linear_state(), has_state=True, settings={}, problem=problem)
+    return [one.problem for one in found]
+
+
 def came_apart(rank):
     state = linear_state()
     if rank == 1:
@@ -293,5 +299,6 @@ CASES = {
     "another layer": another_layer,
     "other settings": other_settings,
     "joiner with other settings": joiner_with_other_settings,
+    "problem on one rank": problem_on_one_rank,
     "came apart": came_apart,
 }

@@ -83,7 +83,7 @@ class Stage:
         monkeypatch.setattr(conductor, "exchange_rank_states", self.exchange)
         monkeypatch.setattr(conductor, "send_state", self.send)
 
-    def exchange(self, state, *, has_state, settings):
+    def exchange(self, state, *, has_state, settings, problem):
         return [RankState(has_state, state.global_step, state.is_over), *self.others]
 
     def send(self, state, rank_states):

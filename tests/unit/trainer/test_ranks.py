@@ -164,6 +164,12 @@ def test_a_joiner_with_other_settings_is_refused_and_the_job_goes_on(ranks):
 
 
 @pytest.mark.processes
+def test_what_failed_on_one_rank_is_known_to_all(ranks):
+    for problems in of_all(ranks, "problem on one rank"):
+        assert problems == ["", "the switch drops packets"]
+
+
+@pytest.mark.processes
 def test_ranks_that_came_apart_are_named_on_all(ranks):
     for text in of_all(ranks, "came apart"):
         assert "ranks [1] hold another state than rank 0 at step 0" in text

@@ -46,6 +46,18 @@ def test_attempts_that_bring_no_step_end_with_what_failed_first():
         attempts.fail("the last")
 
 
+def test_every_rank_tells_what_failed_first_on_each_of_them():
+    attempts, same = Attempts(), made(1, "w0", "w1")
+    attempts.fail("connection closed")
+    attempts.follow(same, same)
+    attempts.hear([attempts.problem, "the switch drops packets"])
+    attempts.fail("connection closed again")
+    attempts.hear([attempts.problem, "the switch drops more"])
+    told = "rank 0: connection closed; rank 1: the switch drops packets"
+    with pytest.raises(WorkerFailedError, match=told):
+        attempts.fail("connection closed for good")
+
+
 @pytest.mark.parametrize("mend", ["step", "loss"])
 def test_a_step_or_a_lost_worker_is_a_new_beginning(mend):
     attempts = Attempts()
