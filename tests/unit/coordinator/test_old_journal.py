@@ -55,4 +55,4 @@ def test_a_line_of_it_that_cannot_be_read_is_named_with_the_way_out(old):
         file.write('{"v":1,"t":1.0,"in":{"type":"submit","name":"a","argv":7}}\n')
     with pytest.raises(StoreError, match=r"journal\.jsonl:22: a 'submit' entry") as caught:
         old.start()
-    assert "move the folder away to begin with an empty one" in caught.value.hint
+    assert "move that file or folder away" in caught.value.hint
