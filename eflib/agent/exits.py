@@ -93,7 +93,7 @@ def _read(error_file: str) -> tuple[str, str]:
         if size > LONGEST_FILE:
             content = {"message": f"its error file had {size:,} bytes; see the log"}
         else:
-            content = json.loads(path.read_text("utf-8"))
+            content = json.loads(path.read_bytes().rstrip(b"\0"))  # room that was kept for it
     except (OSError, ValueError, RecursionError):
         pass
     with suppress(OSError):

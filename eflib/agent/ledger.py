@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 KEPT = 10_000
 """How many old starts are kept when an agent begins: far more than one assignment ever names."""
 
+ERROR_BYTES = 400 * 1024
+"""Room for a worker's error: a message and a traceback, as long as they are sent, in JSON."""
+
 
 class Ledger:
     """A node's folder, held by one agent at a time.
@@ -60,7 +63,7 @@ class Ledger:
             self.previous_tag = earlier.get("tag")
             started = self._started()[-KEPT:]
             self._write("started", "".join(f"{name}\n" for name in started))
-            for old in self.folder.glob("*.pulse"):
+            for old in (*self.folder.glob("*.pulse"), *self.folder.glob("*.error.json")):
                 old.unlink(missing_ok=True)
             self._write("agent.json", json.dumps({"tag": tag, "pid": os.getpid()}))
         except Timeout:
@@ -97,8 +100,20 @@ class Ledger:
         self._lock.release()
 
     def error_file(self, worker: str) -> str:
-        """Return where a worker writes its exception."""
-        return str(self.folder / f"{quote(worker, safe='')}.error.json")
+        """Return where a worker writes its exception, with room kept for it.
+
+        What ends a worker may be that the disk has become full. Without room now the file is left
+        out, and a worker's end is told by its exit code.
+        """
+        file = self.folder / f"{quote(worker, safe='')}.error.json"
+        with suppress(OSError):
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(handle, 0, ERROR_BYTES)
+            finally:
+                os.close(handle)
+        return str(file)
 
     def pulse_file(self, worker: str) -> str:
         """Return where a worker gives signs of life."""

@@ -6,6 +6,7 @@ agent can start the pool first and load its own torch meanwhile.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,14 +22,15 @@ import psutil
 
 from eflib.agent import process_tree, warm
 from eflib.agent.timeouts import WARM_SECONDS
-from eflib.store import quiet
+from eflib.store import atomic, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
-    from pathlib import Path
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 _USELESS = (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
 
@@ -52,6 +55,7 @@ class WarmPool:
         self._mark = mark
         self._tag = tag
         self._begun = time.monotonic()
+        self._is_silent = False  # a fault that lasts is said once
         methods = multiprocessing.get_all_start_methods()
         self.start_method = start_method or ("forkserver" if "forkserver" in methods else "spawn")
 
@@ -74,12 +78,12 @@ class WarmPool:
         pid, state = self._read()
         if self.start_method != "forkserver" or state == warm.READY:
             return
-        if pid is None:
+        if pid is None and self._has_room():
             self._begun = time.monotonic()
             multiprocessing.set_forkserver_preload([warm.__name__])
             with self._environment():
                 forkserver.ensure_running()
-        elif time.monotonic() - self._begun > WARM_SECONDS:
+        elif pid is not None and time.monotonic() - self._begun > WARM_SECONDS:
             os.kill(pid, signal.SIGKILL)
 
     def wait(self, seconds: float = WARM_SECONDS) -> bool:
@@ -129,6 +133,21 @@ class WarmPool:
             process.kill()
             process.join()
         return answer
+
+    def _has_room(self) -> bool:
+        """Tell whether a pool could say that it is warm; if not, say so once."""
+        try:
+            probe = atomic.write_temporary(str(self._mark.parent), b"room for a mark")
+            Path(probe).unlink()
+        except OSError as error:
+            if not self._is_silent:
+                _log.error(
+                    "no warm pool: cannot write %s (%s)", self._mark, error.strerror or error
+                )
+            self._is_silent = True
+            return False
+        self._is_silent = False
+        return True
 
     def _read(self) -> tuple[int | None, str]:
         """Return what the pool says of itself, its pid and its state, if it is alive."""

@@ -81,7 +81,9 @@ def own_frames(error: BaseException) -> TracebackType | None:
 
 
 def write_error(path: str, message: str, text: str) -> None:
-    """Write an error file as torch elastic lays it out, whole or, on a full disk, not at all.
+    """Write an error file as torch elastic lays it out, whole if there is room for a second file.
+
+    On a full disk it is written over the first bytes of the file, whose room the agent has kept.
 
     Args:
         path: The file.
@@ -93,7 +95,11 @@ def write_error(path: str, message: str, text: str) -> None:
     try:
         atomic.replace(path, content.encode())
     except OSError as error:
-        output.say(f"[eflib] cannot write {path} ({error.strerror or error})\n")
+        try:
+            with open(path, "r+b", buffering=0) as file:  # noqa: PTH123 - unbuffered
+                file.write(content.encode())
+        except OSError:
+            output.say(f"[eflib] cannot write {path} ({error.strerror or error})\n")
 
 
 def _status(leave: SystemExit, order: Order) -> int:

@@ -86,11 +86,14 @@ def settle(agent: int, mark: Path) -> None:
 
 
 def say(mark: Path, state: str) -> None:
-    """Write this process's pid and state; on a full disk the agent then makes a pool anew."""
+    """Write this process's pid and state.
+
+    Where that cannot be done this process ends: its agent, which says so, makes another.
+    """
     try:
         atomic.replace(mark, f"{os.getpid()} {state}".encode("ascii"))
-    except OSError as error:
-        sys.stderr.write(f"eflib: cannot write {mark} ({error.strerror or error})\n")
+    except OSError:
+        sys.exit(1)
 
 
 if os.environ.get(AGENT) == str(os.getppid()):

@@ -1,5 +1,6 @@
 """What a worker can do while the disk is full: all but write. ``/dev/full`` is such a disk."""
 
+import errno
 import json
 import logging
 import os
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from eflib import pulse
-from eflib.agent import output, script
-from eflib.agent.ledger import Ledger
+from eflib.agent import exits, output, script
+from eflib.agent.ledger import ERROR_BYTES, Ledger
+from eflib.store import atomic
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 
@@ -88,3 +90,31 @@ def test_a_pulse_without_room_is_a_worker_that_is_not_watched(tmp_path, monkeypa
     pulse.begin(str(tmp_path / "missing" / "w.pulse"))
     assert pulse.own() is before
     assert "hangs will not be found" in capsys.readouterr().err
+
+
+def test_an_error_is_told_where_there_is_no_room_for_a_second_file(tmp_path, monkeypatch, capsys):
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ledger = Ledger(tmp_path, "n0")
+    ledger.open("tag")
+    file = ledger.error_file("w")
+    assert Path(file).stat().st_blocks * 512 >= ERROR_BYTES
+    monkeypatch.setattr(atomic, "write_temporary", refuse)
+    script.write_error(file, "ValueError: " + "\x01" * 20_000, "traceback" * 20_000)
+    assert Path(file).stat().st_size == ERROR_BYTES
+    end = exits.observed(7, 1, file)
+    assert end.message.startswith("ValueError: ")
+    assert end.traceback.startswith("traceback")
+    assert not Path(file).exists()
+    assert capsys.readouterr().err == ""
+    ledger.close()
+
+
+def test_a_worker_that_raises_nothing_leaves_no_error_file(tmp_path):
+    ledger = Ledger(tmp_path, "n0")
+    ledger.open("tag")
+    file = ledger.error_file("w")
+    assert exits.observed(7, 3, file).message == "exited with code 3"
+    assert not Path(file).exists()
+    ledger.close()

@@ -38,3 +38,23 @@ def test_a_pool_that_does_not_become_ready_is_ended(loading, monkeypatch):
     monkeypatch.setattr(pools, "WARM_SECONDS", -1.0)
     pool.ensure()
     assert process.wait(60) == -9
+
+
+def test_a_pool_that_has_no_room_to_say_that_it_is_warm_is_not_started_and_said_once(
+    tmp_path, monkeypatch, caplog
+):
+    starts = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: starts.append(1))
+    pool = WarmPool(tmp_path / "missing" / "warm", "tag")
+    for _ in range(3):
+        pool.ensure()
+    assert starts == []
+    assert caplog.text.count("no warm pool: cannot write") == 1
+    (tmp_path / "missing").mkdir()
+    pool.ensure()
+    assert starts == [1]
+
+
+def test_a_pool_that_cannot_write_its_mark_ends_so_that_another_follows(tmp_path):
+    with pytest.raises(SystemExit):
+        warm.say(tmp_path / "missing" / "warm", warm.READY)
