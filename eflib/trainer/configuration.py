@@ -199,7 +199,10 @@ def check_model(model: object, optimizer: object) -> None:
 
 def _check_closure(optimizer: torch.optim.Optimizer) -> None:
     """Refuse an optimizer that evaluates the model by itself: a step has one set of gradients."""
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    try:
+        closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    except (TypeError, ValueError):  # not a Python function: nobody can tell
+        return
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise UsageError(
             f"optimizer is a {type(optimizer).__name__}, whose step() needs a closure",
@@ -287,16 +290,28 @@ def choose_device(device: torch.device | str | None, local_rank: int) -> torch.d
         UsageError: There is no such device.
     """
     if device is not None:
-        try:
-            return torch.device(device)
-        except (RuntimeError, TypeError):
-            raise UsageError(
-                f"device is {device!r}, which torch does not know",
-                hint="give 'cpu', 'cuda', 'cuda:1' or a torch.device, or None",
-            ) from None
+        return _usable(device)
     if torch.cuda.is_available():
         return torch.device("cuda", local_rank % torch.cuda.device_count())
     return torch.device("cpu")
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    hint = "give 'cpu', 'cuda', 'cuda:1' or a torch.device, or None"
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise UsageError(f"device is {device!r}, which torch does not know", hint=hint) from None
+    problem = "tensors on it have no values" if found.type == "meta" else ""
+    try:
+        torch.empty(0, device=found)
+    except (AssertionError, RuntimeError) as error:  # torch without CUDA asserts
+        problem = str(error).strip().partition("\n")[0]
+    if problem:
+        raise UsageError(
+            f"device is {device!r}, which this process cannot use", detail=problem, hint=hint
+        )
+    return found
 
 
 def check_length(max_steps: int, *, elastic: bool) -> None:

@@ -38,7 +38,7 @@ REFUSED = {
     "lr_scheduler": ("cosine", 0.1, torch.nn.Linear(1, 1)),
     "callbacks": (None, Callback(), [print], ["log"]),
     "checkpoint_dir": (5, b"folder", True),
-    "device": ("tpux", "cuda:x", 1.5, ["cpu"]),
+    "device": ("tpux", "cuda:x", "cuda:4096", "meta", 1.5, ["cpu"]),
     "model": ("resnet", None, torch.nn.Linear),
     "optimizer": (0.1, None, torch.optim.SGD),
     "dataset": (None, 5, iter([1]), [], torch.utils.data.DataLoader(Points(), batch_size=8)),
