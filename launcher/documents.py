@@ -12,7 +12,7 @@ from eflib.launcher.arguments import close_match
 from eflib.launcher.wording import has_ended
 from eflib.messages.codec import facts_of
 from eflib.messages.records import Assignment, CoordinatorRecord, JobSpec, NodeRecord
-from eflib.messages.status import JobStatus
+from eflib.messages.status import JobIndex, JobStatus
 from eflib.store import SignedStore, keys, load_or_create_key, open_store, quiet
 
 if TYPE_CHECKING:
@@ -57,12 +57,19 @@ class Cluster:
             store = SignedStore(opened, load_or_create_key(key_file(home)))
         self.store = store
 
-    def jobs(self) -> list[Document]:
-        """Return the status documents of all jobs, in the order of their submission.
+    def jobs(self, *, every: bool = False) -> list[Document]:
+        """Return the status documents of jobs, in the order of their submission.
 
         One that cannot be read stands for itself, with the reason: its job does not vanish.
+
+        Args:
+            every: All jobs that ever were; else those that have not ended, and the last that have.
         """
-        listed = [key for key in self.store.list(keys.JOBS) if keys.last_part(key) == "status"]
+        index = None if every else self.store.fetch(keys.JOB_INDEX, JobIndex)
+        if index is None:
+            listed = [key for key in self.store.list(keys.JOBS) if keys.last_part(key) == "status"]
+        else:
+            listed = [keys.job_status(job) for job in (*index.present, *index.ended)]
         found = []
         for key in listed:
             status = self._read(key, JobStatus)
@@ -84,11 +91,14 @@ class Cluster:
         Raises:
             UnknownJobError: There is none.
         """
+        by_id = self.status(name) if "/" not in name and name else None
+        if by_id is not None:
+            return by_id
         jobs = self.jobs()
-        for job in jobs:
-            if job.get("job") == name:
-                return job
-        named = [job for job in jobs if job.get("name") == name]
+        named = _named(jobs, name)
+        if not named:
+            jobs = self.jobs(every=True)
+            named = _named(jobs, name)
         if named:
             return max(named, key=lambda job: (not has_ended(job), job.get("submitted") or 0.0))
         known = [str(job.get(field)) for job in jobs for field in ("name", "job")]
@@ -137,6 +147,10 @@ class Cluster:
         if record.get("host") == socket.gethostname() and not is_alive(record.get("pid")):
             return None
         return record
+
+
+def _named(jobs: list[Document], name: str) -> list[Document]:
+    return [job for job in jobs if name in (job.get("name"), job.get("job"))]
 
 
 def open_cluster(store: str | None, *, is_new: bool = False) -> Cluster:

@@ -42,13 +42,20 @@ class RecordExit:
 
 
 @dataclass(frozen=True)
+class ForgetRecords:
+    """Delete what is no longer needed of a job that has ended: all but its spec and its status."""
+
+    job: str
+
+
+@dataclass(frozen=True)
 class KeepCurve:
     """Write a job's measured curve to the folder of curves."""
 
     job: str
 
 
-Effect = Answer | WriteSpec | RecordExit | KeepCurve
+Effect = Answer | WriteSpec | RecordExit | KeepCurve | ForgetRecords
 
 # Decisions ----------------------------------------------------------------------------------------
 

@@ -17,6 +17,9 @@ MAX_ENDED = 1000
 """Of so many ended jobs the coordinator still knows that there were any; documents in the store
 tell about all of them."""
 
+MAX_LISTED = 200
+"""Of so many ended jobs, the last ones, the index in the store tells."""
+
 
 class EndedJobs:
     """Knows which jobs have ended, and which of them have still to be dropped."""
@@ -46,6 +49,10 @@ class EndedJobs:
     def knows(self, name: str) -> bool:
         """Tell whether a job of this id or name has ended, as far as that is remembered."""
         return name in self._names or name in self._names.values()
+
+    def last(self, number: int) -> tuple[str, ...]:
+        """Return the ids of the last jobs that have ended, in order."""
+        return tuple(self._names)[-number:]
 
     def state(self) -> tuple[EndedJob, ...]:
         """Return all of it, in order."""

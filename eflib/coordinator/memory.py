@@ -135,8 +135,8 @@ class Memory:
             now: The present, in seconds since the epoch.
             read: How many messages of the inbox were taken in.
         """
-        begin = self.plane.requests.begin
-        snapshot = Snapshot(v=SCHEMA, time=now, read=read, begin=begin)
+        begin, ended = self.plane.requests.begin, self.plane.ended.state()
+        snapshot = Snapshot(v=SCHEMA, time=now, read=read, begin=begin, ended=ended)
         self.plane = ControlPlane.restore(snapshot, self._settings)
         self._journal.cut(snapshot)
 
@@ -148,7 +148,12 @@ class Memory:
             read: How many messages of the inbox were taken in.
         """
         snapshot = Snapshot(
-            v=SCHEMA, time=now, read=read, begin=self.plane.requests.begin, plane=self.plane.state()
+            v=SCHEMA,
+            time=now,
+            read=read,
+            begin=self.plane.requests.begin,
+            ended=self.plane.ended.state(),
+            plane=self.plane.state(),
         )
         self._journal.cut(snapshot)
 

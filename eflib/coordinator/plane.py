@@ -17,11 +17,12 @@ from eflib.coordinator.document import status_of
 from eflib.coordinator.effects import (
     Decisions,
     Effect,
+    ForgetRecords,
     RecordExit,
     TellCurve,
     TellProgress,
 )
-from eflib.coordinator.ended import EndedJobs
+from eflib.coordinator.ended import MAX_LISTED, EndedJobs
 from eflib.coordinator.job import Job
 from eflib.coordinator.policy import Policy
 from eflib.coordinator.requests import Requests
@@ -46,6 +47,7 @@ from eflib.messages.journal import (
     TimePassed,
 )
 from eflib.messages.records import ErrorText, NodeRecord, WorkerExit
+from eflib.messages.status import JobIndex, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +56,6 @@ if TYPE_CHECKING:
     from eflib.coordinator.measure import Room
     from eflib.messages.generations import Generation
     from eflib.messages.records import Progress
-    from eflib.messages.status import JobStatus
 
 JobInput = (
     WorkerStarted
@@ -80,10 +81,10 @@ class ControlPlane:
         self.nodes: dict[str, NodeRecord] = {}
         self.effects: list[Effect] = []
         self.attention = Attention()
-        self._ended = EndedJobs()
+        self.ended = EndedJobs()
         self._policy = Policy(settings, self.jobs, self.nodes, self.effects, self.attention)
         self.requests = Requests(
-            self.jobs, self.nodes, self._policy, self.attention, self._ended, self.effects
+            self.jobs, self.nodes, self._policy, self.attention, self.ended, self.effects
         )
 
     @property
@@ -98,7 +99,6 @@ class ControlPlane:
         return PlaneState(
             nodes=dict(self.nodes),
             jobs=tuple(self.jobs.values()),
-            ended=self._ended.state(),
             scheduler=self.scheduler.state(),
         )
 
@@ -115,12 +115,12 @@ class ControlPlane:
         """
         plane = ControlPlane(settings)
         plane.requests.go_on(snapshot.begin)
+        plane.ended.restore(snapshot.ended)
         if snapshot.plane is not None:
             plane.nodes.update(snapshot.plane.nodes)
-            plane._ended.restore(snapshot.plane.ended)
             for job in snapshot.plane.jobs:
                 plane.jobs[job.job] = job
-                if not plane._ended.knows(job.job):
+                if not plane.ended.knows(job.job):
                     plane.attention.add(job)
             plane._policy.restore(snapshot.plane.scheduler, settings)
         return plane
@@ -193,14 +193,15 @@ class ControlPlane:
             if is_new:
                 self.attention.touch(job)
             elif not job.is_present:
-                self._ended.add(job, now)
+                self.ended.add(job, now)
                 self.attention.drop(job)
                 is_new = True
             elif (until := calm_until(job, has_room=room.largest > 0)) is not None:
                 self.attention.rest(job, until)
             changed = changed or is_new
-        for job_id in self._ended.due(now):
-            del self.jobs[job_id]
+        for job_id in self.ended.due(now):
+            self.jobs.pop(job_id, None)
+            self.effects.append(ForgetRecords(job_id))
             changed = True
         return changed
 
@@ -246,6 +247,10 @@ class ControlPlane:
     def assignments(self) -> Assigned:
         """Return the workers that each node should run."""
         return assigning.assignments(self.present_jobs(), self.nodes)
+
+    def index(self) -> JobIndex:
+        """Return which jobs there are, without those that ended long ago."""
+        return JobIndex(tuple(self.attention.present), self.ended.last(MAX_LISTED))
 
     def status(self, job: Job, progress: Progress | None, now: float) -> JobStatus:
         """Return a job's status document."""

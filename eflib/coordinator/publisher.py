@@ -7,7 +7,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from eflib.coordinator.effects import Answer, Effect, KeepCurve, RecordExit, WriteSpec
+from eflib.coordinator.effects import (
+    Answer,
+    Effect,
+    ForgetRecords,
+    KeepCurve,
+    RecordExit,
+    WriteSpec,
+)
 from eflib.errors import TooLargeError
 from eflib.messages.codec import InvalidMessageError
 from eflib.messages.fields import replace
@@ -67,6 +74,10 @@ class Publisher:
         """
         self._pending.update({job.job: job for job in plane.attention.take_changed()})
         self._write_documents(plane, progress, now)  # who is answered finds the document there
+        index = plane.index()
+        if self._written.get(keys.JOB_INDEX) != index:
+            self._put(keys.JOB_INDEX, index)
+            self._written[keys.JOB_INDEX] = index
         while self._effects:
             self._carry_out(self._effects[0])
             self._effects.popleft()
@@ -109,6 +120,14 @@ class Publisher:
                 self._store.claim(keys.worker_exit(record.job, record.worker), record)
             case KeepCurve(job):
                 self._keep_curve(job)
+            case ForgetRecords(job):
+                self._forget_records(job)
+
+    def _forget_records(self, job: str) -> None:
+        """Delete the records by which a job's workers found each other."""
+        listed = [*self._store.list(keys.generations(job)), *self._store.list(keys.exits(job))]
+        for key in (keys.job_progress(job), *listed):
+            self._store.delete(key)
 
     def _assign(self, node: str, workers: tuple[WorkerAssignment, ...], agent: str) -> None:
         """Write a node's assignment under the next number, if it is not what stands there."""

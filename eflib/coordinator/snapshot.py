@@ -29,13 +29,11 @@ class PlaneState(Message, frozen=True, kw_only=True):
     Attributes:
         nodes: Their records, by name.
         jobs: In the order of their submission; ended ones among them for a moment.
-        ended: The last jobs that have ended.
         scheduler: The scheduler's part.
     """
 
     nodes: dict[str, NodeRecord]
     jobs: tuple[Job, ...]
-    ended: tuple[EndedJob, ...] = ()
     scheduler: SchedulerState
 
 
@@ -47,6 +45,7 @@ class Snapshot(Message, frozen=True, kw_only=True, rename={"time": "t"}):
         time: When it was taken, in seconds since the epoch.
         read: How many messages of the inbox were read before it.
         begin: How many jobs there were, and which requests were carried out.
+        ended: The last jobs that have ended.
         plane: The rest; None if nothing of it is alive, so that another version of eflib can read
             a snapshot that an idle coordinator left.
     """
@@ -55,4 +54,5 @@ class Snapshot(Message, frozen=True, kw_only=True, rename={"time": "t"}):
     time: float
     read: Count = 0
     begin: Begin
+    ended: tuple[EndedJob, ...] = ()
     plane: PlaneState | None = None

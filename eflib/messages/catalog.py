@@ -28,6 +28,7 @@ class Place(NamedTuple):
 
 PLACES = (
     Place("coordinator/record", records.CoordinatorRecord, "coordinator"),
+    Place("coordinator/jobs", status.JobIndex, "coordinator"),
     Place("replies/<request>", Reply, "coordinator; its reader deletes it"),
     Place("nodes/<node>/record", records.NodeRecord, "agent"),
     Place("nodes/<node>/heartbeat", records.Heartbeat, "agent, once a second"),

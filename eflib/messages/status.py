@@ -30,6 +30,8 @@ from eflib.messages.inbox import RescaleRecord
 
 MAX_STORY = 200
 MAX_RESCALES = 10_000
+MAX_JOBS = 100_000
+"""Jobs in the index."""
 
 
 class Failure(Message, frozen=True, kw_only=True):
@@ -110,6 +112,18 @@ class GuessedSpeed(Message, frozen=True):
 
     steps_per_s: Number
     margin: Number
+
+
+class JobIndex(Message, frozen=True):
+    """Which jobs there are, without those that ended long ago.
+
+    Attributes:
+        present: Jobs that have not ended, or still have workers, in the order of submission.
+        ended: The last jobs that have ended, in the order of their ends.
+    """
+
+    present: Annotated[tuple[Name, ...], Meta(max_length=MAX_JOBS)] = ()
+    ended: Annotated[tuple[Name, ...], Meta(max_length=MAX_JOBS)] = ()
 
 
 class JobStatus(Message, frozen=True, kw_only=True):

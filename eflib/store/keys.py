@@ -10,6 +10,8 @@ from eflib.errors import UsageError
 INBOX = "coordinator/inbox"
 """The stream of requests and reports to the coordinator."""
 COORDINATOR = "coordinator/record"
+JOB_INDEX = "coordinator/jobs"
+"""Which jobs there are: so that nobody has to look at every job that ever was."""
 NODES = "nodes/"
 JOBS = "jobs/"
 REPLIES = "replies/"

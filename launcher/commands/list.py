@@ -6,14 +6,15 @@ from eflib.launcher import tables
 from eflib.launcher.commands.reading import cluster_to_read, public
 
 
-def command(*, store: str | None = None, json: bool = False) -> None:
-    """List all jobs, in the order of their submission.
+def command(*, every: bool = False, store: str | None = None, json: bool = False) -> None:
+    """List jobs that have not ended and the last 200 that have, in the order of submission.
 
     Args:
+        every: List all jobs, however long ago they ended.
         store: Where the cluster is: a folder or tcp://host:port.
         json: Print one JSON object.
     """
-    jobs = [public(job) for job in cluster_to_read(store).jobs()]
+    jobs = [public(job) for job in cluster_to_read(store).jobs(every=every)]
     if json:
         tables.print_json({"jobs": jobs})
     elif jobs:

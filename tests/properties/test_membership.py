@@ -304,7 +304,9 @@ def test_folding_the_same_inputs_again_gives_the_same_state(seed):
 
 def written_and_read(plane):
     """Return a plane that goes on from another one's snapshot."""
-    snapshot = Snapshot(v=1, time=0.0, begin=plane.requests.begin, plane=plane.state())
+    snapshot = Snapshot(
+        v=1, time=0.0, begin=plane.requests.begin, ended=plane.ended.state(), plane=plane.state()
+    )
     return ControlPlane.restore(decode(encode(snapshot), Snapshot), SETTINGS)
 
 
