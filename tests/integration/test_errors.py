@@ -80,6 +80,35 @@ def test_a_script_that_raises_at_a_step_fails_with_rank_node_and_log_and_leaves_
     assert "loss_fn" in status["error"]["traceback"]
 
 
+@pytest.mark.parametrize(
+    ("way", "cause"),
+    [
+        ("raise", "ValueError: no luck"),
+        ("exit", "exited with code 3"),
+        ("words", "giving up: no data"),
+        ("odd", r"ValueError: a\x1b[31mred\x1b[2J\x07"),
+        ("long", "ValueError: " + "x" * 100),
+        ("memory", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("killed", "killed by SIGKILL"),
+    ],
+)
+def test_the_last_line_is_the_first_failing_rank_s_end_with_node_rank_and_log(
+    four_slots, way, cause
+):
+    words = ["--max-gpus", 2, SCRIPT.with_name("ends_badly.py"), way]
+    code, output, error = four_slots.run("eflaunch", *words)
+    assert code == 1, error
+    last = last_line(error)
+    assert last.startswith("error[worker-failed]: job 'ends_badly' failed: ")
+    assert cause in last
+    assert f"(rank 1, node {socket.gethostname()}, log " in last
+    assert len(last) < 1000
+    assert all(line.isprintable() for line in error.splitlines())
+    for noise in ("frame #", "C++", "hostname of the client socket"):
+        assert noise not in output + error
+
+
 def test_coordinator_and_agent_say_where_they_serve_and_as_whom(cluster):
     cluster.start(slots=1)
     store = cluster.home / "store"
