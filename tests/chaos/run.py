@@ -129,11 +129,14 @@ class Run:
 
     def _check_exits(self):
         """Nobody ended badly but those who were struck, and those of an agent that was killed."""
+        numbers = range(1, self.job.newest().number + 1)
+        members = {one.worker for n in numbers for one in self.job.generation(n).members}
         for key in self.job.store.list(keys.exits(self.job.job)):
             end, worker = Raw(self.job.store).fetch(key), keys.last_part(key)
             lost = self.agent_was_killed and end.get("exitcode") is None
             # Asked to go before its script had come far enough to do so in order.
-            early = self.agent_was_told_to_go and end.get("exitcode") == -signal.SIGTERM
+            told_to_go = self.agent_was_told_to_go or worker not in members
+            early = told_to_go and end.get("exitcode") == -signal.SIGTERM
             quiet = end.get("exitcode") in QUIET_EXITS
             fine = quiet or worker in self.struck or lost or early
             assert fine, f"worker {worker} ended by itself: {end}\n{self.job.logs()}"

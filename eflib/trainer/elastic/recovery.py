@@ -52,6 +52,8 @@ class Attempts:
                 f"ranks cannot exchange data: {told}",
                 detail=f"{len(self._problems)} attempts in a row failed while every worker lives, "
                 "without a step in between",
+                hint="does the script do something on some ranks only, such as a collective "
+                "operation of its own? Each rank's log says what failed there",
             )
 
     def follow(self, lost: Generation, following: Generation) -> None:
