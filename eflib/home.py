@@ -124,11 +124,6 @@ def jobs_folder(home: Path) -> Path:
     return home / "jobs"
 
 
-def job_folder(home: Path, job: str) -> Path:
-    """Return the folder of one job: logs and checkpoints."""
-    return jobs_folder(home) / job
-
-
 def aside_folder(home: Path) -> Path:
     """Return where values are kept that could not be read, for a person to look at."""
     return home / "aside"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 
 class BoundedCalls:
@@ -18,43 +20,38 @@ class BoundedCalls:
     """
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], list[Any], threading.Event]] = (
-            queue.SimpleQueue()
-        )
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="eflib-store", daemon=True)
         self._thread.start()
 
-    def __call__(self, call: Callable[[], Any], seconds: float) -> Any:  # noqa: ANN401
+    def __call__(self, call: Callable[[], T], seconds: float) -> T:
         """Return what ``call`` returns, or raise what it raises.
 
         Raises:
             TimeoutError: It did not end within ``seconds``.
         """
-        outcome: list[Any] = []
+        results: list[T] = []
+        errors: list[BaseException] = []
         done = threading.Event()
-        self._calls.put((call, outcome, done))
+
+        def act() -> None:
+            try:
+                results.append(call())
+            except BaseException as error:  # noqa: BLE001 - handed on to the caller, whatever it is
+                errors.append(error)
+            done.set()
+
+        self._calls.put(act)
         if not done.wait(seconds):
             raise TimeoutError(f"no answer for {seconds:g} s")
-        result, error = outcome
-        if error is not None:
-            raise error
-        return result
+        if errors:
+            raise errors[0]
+        return results[0]
 
     def end(self) -> None:
         """Let the thread end once the calls before this one have."""
-        self._calls.put((_stop, [], threading.Event()))
+        self._calls.put(None)
 
     def _work(self) -> None:
-        while True:
-            call, outcome, done = self._calls.get()
-            if call is _stop:
-                return
-            try:
-                outcome.extend((call(), None))
-            except BaseException as error:  # noqa: BLE001 - handed on to the caller, whatever it is
-                outcome.extend((None, error))
-            done.set()
-
-
-def _stop() -> None:
-    """Mark the end of the calls."""
+        while (act := self._calls.get()) is not None:
+            act()

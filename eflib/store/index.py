@@ -79,9 +79,10 @@ class KeyIndex:
         raw = self._raw(index)
         while True:
             names = set(self._read(folder, raw))
-            if (name in names) == present:
+            is_index = raw is None or index_names(raw[NONCE_BYTES:]) is not None
+            if (name in names) == present and is_index:
                 return
-            names ^= {name}
+            names = names | {name} if present else names - {name}
             new = os.urandom(NONCE_BYTES) + json.dumps(sorted(names)).encode()
             held = self._compare_set(index, raw or b"", new)
             if held == new:

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from torch.distributed import TCPStore as TorchStore  # type: ignore[attr-defined]
 
@@ -24,6 +24,8 @@ from eflib.store.index import NONCE_BYTES, KeyIndex
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+T = TypeVar("T")
+
 CONNECT_SECONDS = 5.0
 """How long a server may take to appear: it may be starting beside us."""
 CALL_SECONDS = 10.0
@@ -31,6 +33,13 @@ CALL_SECONDS = 10.0
 
 _ABSENT = "-"  # shorter than any stored value, which starts with a nonce
 _VALUES = "values/"
+
+
+class _TakesBytes(Protocol):
+    """What torch's store takes as well, though its stub says text."""
+
+    def compare_set(self, key: str, expected: bytes, desired: bytes) -> bytes:
+        """Write ``desired`` if ``expected`` stands there; returns what stands there then."""
 
 
 class TcpStore(Store):
@@ -129,6 +138,8 @@ class TcpStore(Store):
         if listed:
             self._index.add(key)  # before: a key must not exist unlisted if we die here
         held = self._compare_set(_VALUES + key, b"" if raw is None else raw, new)
+        if held == _ABSENT.encode():  # not of ours: it was written past this class, and means none
+            held = self._compare_set(_VALUES + key, held, new)
         won = held == new
         stands: bytes | None = held
         if listed and won:
@@ -143,12 +154,10 @@ class TcpStore(Store):
         return None if held == _ABSENT.encode() else held
 
     def _compare_set(self, name: str, expected: bytes, desired: bytes) -> bytes:
-        def call(client: Any) -> bytes:  # noqa: ANN401 - torch's stub says str; bytes are taken too
-            held: bytes = client.compare_set(name, expected, desired)
-            return held
+        def call(client: TorchStore) -> bytes:
+            return cast("_TakesBytes", client).compare_set(name, expected, desired)
 
-        answer: bytes = self._call(call)
-        return answer
+        return self._call(call)
 
     def _all_keys(self) -> Keys:
         """Return the values' keys as the server itself lists them; an older torch cannot."""
@@ -157,11 +166,11 @@ class TcpStore(Store):
             list_keys = getattr(client, "list_keys", list)
             return [str(name) for name in list_keys()]
 
-        names: Keys = self._call(call)
+        names = self._call(call)
         keys = [name.removeprefix(_VALUES) for name in names if name.startswith(_VALUES)]
         return [key for key in keys if not key.startswith(STREAMS)]
 
-    def _call(self, call: Callable[[TorchStore], Any]) -> Any:  # noqa: ANN401 - as the call has it
+    def _call(self, call: Callable[[TorchStore], T]) -> T:
         if self._client is None or self._calls is None:
             self._connect()
         client, calls = self._client, self._calls

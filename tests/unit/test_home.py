@@ -77,7 +77,6 @@ def test_every_path_lies_below_the_home_and_none_twice():
         places.coordinator_lock(home),
         places.coordinator_log(home),
         places.agent_log(home, "n0"),
-        places.job_folder(home, "a-1"),
         places.profile_folder(home),
     ]
     assert len(set(found)) == len(found)

@@ -122,6 +122,21 @@ def test_a_value_that_was_written_without_a_nonce_is_one_that_nobody_can_use(tcp
     tcp_store.delete("k")
 
 
+def test_what_stands_for_absence_on_the_server_keeps_nobody_from_writing(tcp_store):
+    raw = TCPStore("127.0.0.1", int(tcp_store.url.rpartition(":")[2]), is_master=False)
+    for write in (
+        lambda: tcp_store.compare_and_set("k", None, b"v"),
+        lambda: tcp_store.set("k", b"v") is None,
+    ):
+        raw.set("values/k", "-")
+        raw.set("folders/", "-")
+        assert tcp_store.get("k") is None
+        assert write()
+        assert tcp_store.get("k") == b"v"
+        assert "k" in tcp_store.list()
+        tcp_store.delete("k")
+
+
 def test_a_value_that_is_too_large_is_refused_and_the_store_can_be_used_on(store, stream):
     large = b"x" * (LONGEST_VALUE + 1)
     for write in (
