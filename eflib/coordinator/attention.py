@@ -73,6 +73,11 @@ class Attention:
         self.present[job.job] = job
         self.touch(job)
 
+    def resume(self, job: Job) -> None:
+        """Look after a job again whose document was written before a restart."""
+        self.present[job.job] = job
+        self._restless[job.number] = job
+
     def touch(self, job: Job) -> None:
         """Note that something happened to a job: its document and workers may be others now."""
         self._changed[job.job] = job

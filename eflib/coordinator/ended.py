@@ -46,6 +46,10 @@ class EndedJobs:
             del self._waiting[job_id]
         return found
 
+    def has(self, job_id: str) -> bool:
+        """Tell whether the job with this id has ended, as far as that is remembered."""
+        return job_id in self._names
+
     def knows(self, name: str) -> bool:
         """Tell whether a job of this id or name has ended, as far as that is remembered."""
         return name in self._names or name in self._names.values()

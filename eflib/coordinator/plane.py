@@ -120,8 +120,8 @@ class ControlPlane:
             plane.nodes.update(snapshot.plane.nodes)
             for job in snapshot.plane.jobs:
                 plane.jobs[job.job] = job
-                if not plane.ended.knows(job.job):
-                    plane.attention.add(job)
+                if not plane.ended.has(job.job):
+                    plane.attention.resume(job)
             plane._policy.restore(snapshot.plane.scheduler, settings)
         return plane
 

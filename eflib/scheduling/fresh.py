@@ -29,6 +29,8 @@ from eflib.scheduling.settings import SchedulerSettings
 from eflib.scheduling.share import fill
 from eflib.scheduling.timeline import Timeline
 
+# Each round reserves one more move for those that fail; what fails three times fails for another
+# reason than the moves, as a block that is free nowhere for long enough.
 VERIFY_ROUNDS = 3
 """How often rows that end late are given more reserve before a plan is dropped."""
 

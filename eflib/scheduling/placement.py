@@ -19,6 +19,8 @@ from eflib.scheduling.buddy import best_fit, block, is_block
 from eflib.scheduling.jobs import Job
 from eflib.scheduling.plan import SAME_INSTANT, Row, Segment
 
+# At 1 it would be as good as off: 166, 180 deadlines met instead of 167, 181 on 195job with 64 and
+# 128 GPUs at a rescale cost of 30 s.
 TIGHT_WEIGHT = 1000.0
 """How much dearer it is to move a job that has no time for it than one that has."""
 

@@ -32,9 +32,13 @@ _OFFER_TRIES = 20
 _KEEP_TRIES = 4
 """How many plans are made to let fewer wait."""
 
+# It saves time, not deadlines: on 195job with 64 and 128 GPUs and cluster03 with 256, at a rescale
+# cost of 30 s, always planning anew meets 167, 179, 2219, this 167, 181, 2219.
 CHEAP_ENOUGH = 1.1
 """GPU-seconds of a newcomer in the gaps, against those on an idle cluster, that need no re-plan."""
 
+# Without this bound cluster03 on 256 GPUs meets 2207 deadlines at a rescale cost of 30 s, with it
+# 2219; traces that are less crowded meet the same.
 TIGHT_SHARE = 0.7
 """GPU-seconds of a newcomer, against the mean of the others, up to which a tight plan is sought.
 
