@@ -179,7 +179,7 @@ def on_measured(job: Job, message: Measured, room: Room, now: float) -> Decision
     """Rank 0 has measured the speed of a size."""
     run = job.speed.profiling
     is_current = message.generation == job.members.settled.number
-    if run is None or message.world_size != run.size or not is_current:
+    if run is None or not run.size or message.world_size != run.size or not is_current:
         return ()
     run.observed[run.size] = _observation(message)
     job.tell(now, f"measured {message.steps_per_s:.3g} steps/s at {run.size}")

@@ -48,7 +48,7 @@ Workers = Annotated[int, Meta(ge=1, le=MAX_WORLD)]
 """A number of workers that is not 0."""
 Rank = Annotated[int, Meta(ge=0, lt=MAX_WORLD)]
 Slot = Annotated[int, Meta(ge=0, lt=MAX_SLOTS)]
-Slots = Annotated[int, Meta(ge=0, le=MAX_SLOTS)]
+Slots = Annotated[int, Meta(ge=1, le=MAX_SLOTS)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Pid = Annotated[int, Meta(ge=0, lt=2**31)]
 Status = Annotated[int, Meta(ge=-(2**31), le=2**32)]
@@ -57,6 +57,9 @@ Integer = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 """A measured value; never infinite and never not a number (those are written as null)."""
+Spread = Annotated[float, Meta(ge=0, le=1e9)]
+"""A distance over a median."""
+Bytes = Annotated[float, Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Moment = Annotated[float, Meta(ge=0, le=LATEST)]
 """Seconds since the epoch."""

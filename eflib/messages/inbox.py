@@ -9,6 +9,7 @@ from msgspec import Meta, field
 
 from eflib.messages.codec import Form, convert
 from eflib.messages.fields import (
+    Bytes,
     Count,
     Environment,
     Integer,
@@ -26,6 +27,7 @@ from eflib.messages.fields import (
     Request,
     Seconds,
     Size,
+    Spread,
     Text,
     Words,
     Workers,
@@ -277,11 +279,11 @@ class Measured(InboxMessage, frozen=True, kw_only=True, tag="measured"):
 
     job: Name
     generation: Count
-    world_size: Size
+    world_size: Workers
     steps_per_s: Rate
-    spread: Number | None = None
-    cpu_s: Number | None = None
-    memory_bytes: Number | None = None
+    spread: Spread | None = None
+    cpu_s: Seconds | None = None
+    memory_bytes: Bytes | None = None
     steps: Count = 0
     seconds: Seconds = 0.0
 

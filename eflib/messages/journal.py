@@ -11,7 +11,18 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from eflib.messages.fields import Count, Message, Name, Number, Path, Rate, Request, Workers
+from eflib.messages.fields import (
+    Bytes,
+    Count,
+    Message,
+    Name,
+    Path,
+    Rate,
+    Request,
+    Seconds,
+    Spread,
+    Workers,
+)
 from eflib.messages.generations import Generation
 from eflib.messages.inbox import (
     Cancel,
@@ -45,9 +56,9 @@ class SpeedRecord(Message, frozen=True, omit_defaults=True):
     """
 
     steps_per_s: Rate
-    spread: Number | None = None
-    cpu_s: Number | None = None
-    memory_bytes: Number | None = None
+    spread: Spread | None = None
+    cpu_s: Seconds | None = None
+    memory_bytes: Bytes | None = None
 
 
 Speeds = Annotated[dict[Workers, SpeedRecord], Meta(max_length=256)]

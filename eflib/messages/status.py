@@ -8,6 +8,7 @@ from msgspec import Meta, field
 
 from eflib.messages.fields import (
     MAX_WORLD,
+    Bytes,
     Count,
     Integer,
     JobName,
@@ -21,6 +22,7 @@ from eflib.messages.fields import (
     Seconds,
     Size,
     Slot,
+    Spread,
     Status,
     Text,
     Words,
@@ -97,9 +99,9 @@ class SpeedDetails(Message, frozen=True, omit_defaults=True):
         memory_bytes: Memory of one worker.
     """
 
-    spread: Number | None = None
-    cpu_s: Number | None = None
-    memory_bytes: Number | None = None
+    spread: Spread | None = None
+    cpu_s: Seconds | None = None
+    memory_bytes: Bytes | None = None
 
 
 class GuessedSpeed(Message, frozen=True):

@@ -126,7 +126,8 @@ def _demand(
     order = np.argsort(offers, axis=1, kind="stable")
     gain = np.take_along_axis(gains, order, 1)
     before = np.cumsum(gain, 1) - gain
-    share = np.clip((work[:, None] - before) / np.maximum(gain, 1e-300), 0.0, 1.0)
+    with np.errstate(over="ignore"):  # where there is next to no gain: infinite, and clipped
+        share = np.clip((work[:, None] - before) / np.maximum(gain, 1e-300), 0.0, 1.0)
     found = np.empty_like(share)
     np.put_along_axis(found, order, share, 1)
     return found * taken
