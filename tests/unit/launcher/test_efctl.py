@@ -237,7 +237,7 @@ def test_a_rescale_of_a_job_that_ends_meanwhile_says_so_at_once(run, jobs, a_sta
 def test_a_rescale_that_somebody_changes_again_says_so_at_once(
     run, following, jobs, a_status, pinned, now
 ):
-    following.statuses = [a_status(pinned=3), a_status(pinned=pinned)]
+    following.statuses = [a_status(pinned=3), a_status(pinned=3), a_status(pinned=pinned)]
     ran = run("efctl rescale digits 3 --wait")
     assert ran.status == 1
     assert f"job 'digits' is now {now}, not 3: somebody" in ran.last_line
