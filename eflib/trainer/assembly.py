@@ -11,7 +11,7 @@ import torch
 from eflib import env
 from eflib.messages.generations import PROFILE
 from eflib.trainer.checkpointing import CheckpointSchedule
-from eflib.trainer.configuration import check_length, choose_device
+from eflib.trainer.configuration import check_length, check_memory, choose_device
 from eflib.trainer.data.feeding import make_feed
 from eflib.trainer.data.microbatch import MicrobatchSize
 from eflib.trainer.data.split import BatchSplit
@@ -72,6 +72,7 @@ def assemble(  # noqa: PLR0913 - what a script hands over beside its settings
     if settings.deterministic:
         fix_arithmetic(place, os.environ)
     if not settings.is_sharded:
+        check_memory(model)
         model.to(place)
     least = least_share(model)
     rank_sum = convert(model) if settings.sync_batchnorm else None

@@ -210,6 +210,20 @@ def _check_closure(optimizer: torch.optim.Optimizer) -> None:
         )
 
 
+def check_memory(model: torch.nn.Module) -> None:
+    """Refuse a model without values, where nothing gives it any.
+
+    Raises:
+        UsageError: A parameter or buffer is on the meta device.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise UsageError(
+                f"{name} of the model is on the meta device and has no values",
+                hint="build the model outside of torch.device('meta'), or load its weights first",
+            )
+
+
 def check_scheduler(lr_scheduler: object) -> None:
     """Refuse a scheduler that cannot be stepped without a metric.
 

@@ -42,7 +42,7 @@ def evaluate(  # noqa: PLR0913 - the script's three, and the trainer's three
             for low in range(0, size, batch_size):
                 places = range(low, min(low + batch_size, size))
                 batch = to_device(collate([samples[i] for i in places]), device)
-                inputs, targets = split_batch(batch)
+                inputs, targets = split_batch(batch, "evaluate()")
                 total += float(metric_fn(forward.call(inputs), targets)) * len(places)
     finally:
         for module, mode in modes:

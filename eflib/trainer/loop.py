@@ -44,6 +44,7 @@ class StepLoop:
         self._pulse = pulse.own()
         self._block: Block | None = None
         self._epoch: int | None = None  # that the script is in, where it loops over epochs
+        self._num_begun = 0  # steps, those that were taken again included
         self.loss = float("nan")
         self.batch_samples: list[tuple[int, int]] = []
 
@@ -96,8 +97,13 @@ class StepLoop:
         while self._machine.state not in ENDS:
             while not self._parts.is_over:
                 self._look_ahead()
-                self._epoch = self.epoch
+                self._epoch, begun = self.epoch, self._num_begun
                 yield self._epoch
+                if self._num_begun == begun:
+                    raise UsageError(
+                        f"the loop over epochs took no batch in epoch {self._epoch}",
+                        hint="put a loop into it: for batch in trainer: ...; trainer.step(loss)",
+                    )
             if self._machine.state not in ENDS:  # the script left its loop after the last step
                 self._generations.finish()
 
@@ -172,6 +178,7 @@ class StepLoop:
     def _begin_step(self) -> None:
         parts = self._parts
         self._machine.on(Event.STEP_BEGUN)
+        self._num_begun += 1
         self._pulse.computing(parts.settings.step_seconds)
         share = parts.feed.share(parts.feed.begin(parts.state.global_step))
         session = parts.session

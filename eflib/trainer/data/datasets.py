@@ -93,4 +93,12 @@ def as_map(dataset: object) -> MapData:
             f"the data set ({type(dataset).__name__}) is not map-style",
             hint="it needs __len__ and __getitem__, or an __iter__ that starts over each epoch",
         )
+    try:
+        len(dataset)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"the length of the data set ({type(dataset).__name__}) cannot be had: "
+            f"{type(error).__name__}: {error}",
+            hint="let __len__ return the number of samples, an int of at least 0",
+        ) from None
     return dataset

@@ -73,8 +73,12 @@ class ForwardPass:
         return self._model(inputs)
 
 
-def split_batch(batch: object) -> tuple[Any, Any]:
-    """Return (inputs, targets) of a batch for ``fit``.
+def split_batch(batch: object, caller: str = "fit()") -> tuple[Any, Any]:
+    """Return (inputs, targets) of a batch.
+
+    Args:
+        batch: What the collate function made.
+        caller: Who needs it, for an error.
 
     Raises:
         UsageError: It is no pair.
@@ -82,6 +86,7 @@ def split_batch(batch: object) -> tuple[Any, Any]:
     if isinstance(batch, (list, tuple)) and len(batch) == 2:
         return batch[0], batch[1]
     raise UsageError(
-        f"fit() needs batches of (inputs, targets), not a {type(batch).__name__}",
-        hint="use the loop form: for batch in trainer: ...; trainer.step(loss)",
+        f"{caller} needs batches of (inputs, targets), not a {type(batch).__name__}",
+        hint="let the data set's items be such pairs, or use a loop of your own: "
+        "for batch in trainer: ...; trainer.step(loss)",
     )

@@ -30,8 +30,8 @@ def read_loss(loss: object) -> Loss:
     A count that lies on an accelerator is not waited for; ``check_count`` sees the step's sum.
 
     Raises:
-        UsageError: It is neither a tensor of one value nor a pair (sum, count), or the count is
-            negative or not a number.
+        UsageError: It is neither a tensor of one value nor a pair (sum, count), it has no gradient,
+            or the count is negative or not a number.
     """
     if isinstance(loss, tuple) and len(loss) == 2:
         total, count = loss
@@ -57,6 +57,12 @@ def _scalar(total: object) -> torch.Tensor:
         raise UsageError(f"the loss is a {type(total).__name__}, not a tensor", hint=_HINT)
     if total.numel() != 1:
         raise UsageError(f"the loss has the shape {tuple(total.shape)}, not one value", hint=_HINT)
+    if not total.requires_grad:
+        raise UsageError(
+            "the loss depends on no parameter that is trained",
+            hint="do not detach it, nor compute it under torch.no_grad(); and some parameter of "
+            "the model must require a gradient",
+        )
     return total
 
 

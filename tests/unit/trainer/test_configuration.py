@@ -156,6 +156,23 @@ def test_an_optimizer_that_needs_a_closure_is_refused_by_its_name(kind):
         a_script(model=model, optimizer=optimizer)
 
 
+def test_a_model_without_values_is_refused():
+    model = torch.nn.Linear(3, 1, device="meta")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(UsageError, match="weight of the model is on the meta device"):
+        a_script(model=model, optimizer=optimizer)
+
+
+class Endless(Points):
+    def __len__(self):
+        raise TypeError("it has no end")
+
+
+def test_a_data_set_without_a_length_is_refused_with_what_it_says():
+    with pytest.raises(UsageError, match=r"length of the data set \(Endless\) .* it has no end"):
+        a_script(dataset=Endless())
+
+
 def test_an_optimizer_of_another_model_is_refused():
     other = torch.optim.SGD(torch.nn.Linear(3, 1).parameters())
     with pytest.raises(UsageError, match="the optimizer holds none of the model's parameters"):

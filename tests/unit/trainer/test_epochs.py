@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from eflib.errors import UsageError
 from tests.unit.trainer.builders import Points, Recorder, a_trainer, are_equal, weights
 
 mse = torch.nn.functional.mse_loss
@@ -87,3 +88,9 @@ def test_a_script_that_leaves_its_loop_after_the_last_step_ends_training_all_the
     run_epochs(a_trainer(max_epochs=1, callbacks=[recorder]), steps_of_a_part=6)
 
     assert recorder.events[-2:] == ["step 6", "end"]
+
+
+def test_a_loop_over_epochs_without_a_loop_over_batches_is_refused():
+    with pytest.raises(UsageError, match="the loop over epochs took no batch in epoch 0") as caught:
+        list(a_trainer(max_epochs=2).epochs())
+    assert "for batch in trainer" in caught.value.hint

@@ -49,6 +49,7 @@ def mean(outputs, targets):
 
 BAD_LOSSES = {
     "a float": (torch.Tensor.item, "the loss is a float, not a tensor"),
+    "a detached tensor": (torch.Tensor.detach, "the loss depends on no parameter that is trained"),
     "None": (lambda loss: None, "the loss is a NoneType, not a tensor"),
     "a dict": (lambda loss: {"loss": loss}, "the loss is a dict, not a tensor"),
     "a triple": (lambda loss: (loss, 1, 2), "the loss is a tuple, not a tensor"),
