@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
+MAX_ID = 100
+"""Longest id of a job, in characters: its name, a hyphen and a number."""
 UNREADABLE = "UNREADABLE"
 """Shown as the state of a job whose status document cannot be read."""
 
@@ -91,7 +93,8 @@ class Cluster:
         Raises:
             UnknownJobError: There is none.
         """
-        by_id = self.status(name) if "/" not in name and name else None
+        may_be_id = name and "/" not in name and len(name) <= MAX_ID
+        by_id = self.status(name) if may_be_id else None
         if by_id is not None:
             return by_id
         jobs = self.jobs()

@@ -57,6 +57,13 @@ def test_of_several_with_a_name_the_last_that_lives_is_meant(cluster, write):
     assert cluster.find("digits")["job"] == "digits-2"
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "ü" * 200, "a/b", ".."])
+def test_a_name_that_no_job_can_have_is_an_unknown_job(cluster, write, name):
+    write("digits-1", "digits", 1.0)
+    with pytest.raises(UnknownJobError):
+        cluster.find(name)
+
+
 def test_an_id_is_meant_before_a_name(cluster, write):
     write("x", "y", 1.0)
     write("z", "x", 2.0)
