@@ -58,9 +58,11 @@ def refuse_a_second(store: SignedStore, *, within: float = timeouts.OTHER) -> No
 
     Raises:
         UsageError: One beats.
+        StoreError: One with another key does.
     """
     other = other_coordinator(store)
     if other is None:
+        _refuse_another_key(store, within)
         return
 
     def beats() -> bool:
@@ -74,6 +76,26 @@ def refuse_a_second(store: SignedStore, *, within: float = timeouts.OTHER) -> No
     raise UsageError(
         f"a coordinator is already running on {other.host} (pid {other.pid}) for this store",
         hint="use it: efctl status --store ADDRESS",
+    )
+
+
+def _refuse_another_key(store: SignedStore, within: float) -> None:
+    """See that nobody who beats without our key serves this store; garbage does not beat."""
+    first = store.store.get(keys.COORDINATOR)
+    if first is None or store.read(keys.COORDINATOR, first, CoordinatorRecord) is not None:
+        return
+
+    def beats() -> bool:
+        value = store.store.get(keys.COORDINATOR)
+        return value not in (None, first)
+
+    try:
+        wait_for(beats, timeout=within, what="a beat", poll=0.1, error=_NoBeatError)
+    except _NoBeatError:
+        return
+    raise StoreError(
+        f"a coordinator with another key is running for the store {store.store.url}",
+        hint="use one EFLIB_HOME, or the same key file, on every node",
     )
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from eflib.coordinator.process import other_coordinator, refuse_a_second
-from eflib.errors import UsageError
+from eflib.errors import StoreError, UsageError
 from eflib.messages.records import CoordinatorRecord
 from eflib.store import keys, open_store
 from eflib.store.signed import SignedStore
@@ -75,4 +75,34 @@ def test_a_second_one_is_refused_where_the_first_beats(store):
 
 def test_one_that_does_not_beat_any_more_is_taken_over(store):
     write(store)
+    refuse_a_second(store, within=0.0)
+
+
+class BeatingWithAnotherKey:
+    """A plain store in which a coordinator with another key counts on whenever it is read."""
+
+    def __init__(self, store):
+        self.store = store
+        self.url = store.url
+        self.theirs = SignedStore(store, b"x" * 32)
+        self.beats = 0
+
+    def get(self, key):
+        self.beats += 1
+        write(self.theirs, beats=self.beats)
+        return self.store.get(key)
+
+    def close(self):
+        self.store.close()
+
+
+def test_a_coordinator_of_another_key_that_beats_is_not_written_over(store):
+    store.store = BeatingWithAnotherKey(store.store)
+    with pytest.raises(StoreError, match="with another key is running") as caught:
+        refuse_a_second(store, within=60.0)
+    assert "same key file" in caught.value.hint
+
+
+def test_garbage_in_place_of_its_record_keeps_no_coordinator_from_starting(store):
+    store.store.set(keys.COORDINATOR, b"garbage")
     refuse_a_second(store, within=0.0)
