@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import socket
@@ -96,9 +97,27 @@ def serve_groups(host: str) -> TCPStore:
     Args:
         host: The address by which it will be advertised.
     """
+    if _is_own_name(host):
+        return listen("0.0.0.0")
     try:
         return listen(host)
     except StoreError as error:
         # Others may know this machine by an address that it does not have: behind a translation.
         _log.warning("%s: serves process groups at all addresses of this machine", error.problem)
         return listen("0.0.0.0")
+
+
+def _is_own_name(host: str) -> bool:
+    """Tell whether a name, and no address, leads this machine to itself; others reach it else.
+
+    Debian, for one, writes 127.0.1.1 for the machine's name into its list of hosts.
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][4][0]
+            return host != "localhost" and ipaddress.ip_address(found).is_loopback
+        except (OSError, ValueError):
+            return False
+    return False

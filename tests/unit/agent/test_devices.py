@@ -1,6 +1,7 @@
 """What a node offers, as far as it can be told without a GPU."""
 
 import os
+import socket
 
 import psutil
 import pytest
@@ -70,3 +71,22 @@ def test_on_a_loopback_address_only_this_machine_reaches_it():
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == served.port
     ]
     assert listening == ["127.0.0.1"]
+
+
+def test_a_name_that_leads_this_machine_to_itself_is_served_to_others_too(monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 0))]
+    known = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *more, **options: found if host == "node7" else known(host, *more, **options),
+    )
+
+    served = serve_groups("node7")
+
+    listening = [
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == served.port
+    ]
+    assert listening == ["0.0.0.0"]
