@@ -20,7 +20,7 @@ _Result = TypeVar("_Result")
 _OWN_ERRORS = (torch.OutOfMemoryError, torch.AcceleratorError)
 """What a wait may raise that no peer has caused: this worker's device is at fault."""
 _TRANSFER_MODULES = "torch.distributed."
-_OPERATORS = "torch._ops"
+_OPERATORS = type(torch.ops).__module__
 """Where torch calls its compiled operators: the frame before it says what for."""
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import Store  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
@@ -214,7 +215,7 @@ class ShardedState(TrainingState):
                 hint="the workers have parted: save a checkpoint, and load it into a model",
             )
         self._num_met += 1
-        store = group.get_group_store()
+        store = _store_of(group)
         marks = [f"evaluate/{self._num_met}/{rank}" for rank in range(self._world_size)]
         store.set(marks[self._rank], "1")
         end = time.monotonic() + timeouts.EVALUATE
@@ -277,6 +278,13 @@ class ShardedState(TrainingState):
             )
         whole = hashlib.blake2b(repr(seen).encode(), digest_size=8).digest()
         return int.from_bytes(whole, "little") >> 1
+
+
+def _store_of(group: dist.ProcessGroup) -> Store:
+    """Return the store at which the ranks of the default group met."""
+    if hasattr(group, "get_group_store"):
+        return group.get_group_store()
+    return dist.distributed_c10d._get_default_store()  # torch 2.8: nothing public tells it
 
 
 def _own_pieces(piece: Piece, rank: int, world_size: int) -> list[Piece]:

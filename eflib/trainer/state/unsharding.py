@@ -42,7 +42,7 @@ def unwrap(model: torch.nn.Module) -> None:
         state: Any = fully_shard.state(module)  # type: ignore[attr-defined]
         state._pre_forward_hook_handle.remove()
         state._post_forward_hook_handle.remove()
-        groups = state._fsdp_param_groups
+        groups = _groups_of(state)
         for group in groups:
             for handle in (
                 *group._module_to_pre_save_state_dict_hook_handle.values(),
@@ -62,6 +62,15 @@ def unwrap(model: torch.nn.Module) -> None:
     for module in model.modules():
         for name in [one for one in vars(module) if one in _ADDED or "_composable_api_" in one]:
             del vars(module)[name]
+
+
+def _groups_of(state: object) -> list[Any]:
+    """Return a module's groups of parameters; torch 2.8 keeps one, or None, under another name."""
+    held = vars(state)
+    if "_fsdp_param_groups" in held:
+        return list(held["_fsdp_param_groups"])
+    only = held["_fsdp_param_group"]
+    return [] if only is None else [only]
 
 
 def _put_back(

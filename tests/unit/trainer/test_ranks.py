@@ -46,9 +46,9 @@ def of_all(ranks, case):
 @pytest.mark.parametrize("case", TRAININGS)
 def test_ranks_take_the_step_of_one_process_that_has_the_whole_batch(ranks, case):
     alone = gloo_cases.train(case)
-    tolerance = {"mixed dtypes": 2e-2, "sum and count": 1e-5, "sharded, sum and count": 1e-5}.get(
-        case, 1e-10
-    )
+    loose = {"mixed dtypes": 2e-2, "sum and count": 1e-5, "sharded, sum and count": 1e-5}
+    loose["sharded"] = 1e-6  # FSDP2 of torch 2.8 scales gradients in float32
+    tolerance = loose.get(case, 1e-10)
     for rank, seen in enumerate(of_all(ranks, case)):
         assert seen["world"] == (rank, WORLD_SIZE)
         for one, other in zip(alone["weights"], seen["weights"], strict=True):

@@ -6,7 +6,7 @@ import torch
 from eflib.trainer.collectives import PeerLostError
 from eflib.trainer.step.update import Update
 
-IN_TORCH = {"__name__": "torch.distributed.tensor._a_module"}
+IN_TORCH = {"__name__": "torch.distributed.tensor.a_module"}
 
 
 @pytest.fixture
