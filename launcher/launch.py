@@ -34,7 +34,7 @@ class Submitted:
     job_id: str
     cluster: Cluster
     follower: Follower
-    asker: services.Asker
+    sender: services.RequestSender
     screen: Screen
 
     @contextmanager
@@ -60,7 +60,7 @@ class Submitted:
         note = f"cancelling job {self.job_id}; press Ctrl-C again to leave it running"
         self.screen.say(note, style="yellow")
         try:
-            self.asker.request("cancel", job=self.job_id)
+            self.sender.request("cancel", job=self.job_id)
         except EflibError as error:
             self.screen.say(f"it may still be running: {error.problem}", style="yellow")
             return
@@ -116,10 +116,10 @@ def submit(kind: str, asked: LaunchRequest, message: dict[str, Any], screen: Scr
         if cluster.coordinator() is None:
             start()  # it was idle for so long, while its agent came up, that it ended
         _warn_of_slots(asked, cluster, screen)
-        asker = services.client(cluster)
-        job_id = str(asker.request(kind, **message)["job"])
+        sender = services.client(cluster)
+        job_id = str(sender.request(kind, **message)["job"])
     follower = Follower(cluster, job_id, screen, restart=start)
-    return Submitted(job_id, cluster, follower, asker, screen)
+    return Submitted(job_id, cluster, follower, sender, screen)
 
 
 def _follow(asked: LaunchRequest, follower: Follower) -> int:

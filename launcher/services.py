@@ -31,7 +31,7 @@ RELEASE_SECONDS = 15.0
 """How long an idle coordinator and agent may take to end: the agent looks once a second."""
 
 
-class Asker(Protocol):
+class RequestSender(Protocol):
     """Asks the coordinator; see ``eflib.coordinator.client.Client``."""
 
     def request(self, kind: str, *, timeout: float = 20.0, **fields: object) -> dict[str, object]:
@@ -88,14 +88,14 @@ def need_coordinator(cluster: Cluster) -> None:
         )
 
 
-def client(cluster: Cluster) -> Asker:
+def client(cluster: Cluster) -> RequestSender:
     """Return who asks the coordinator."""
     from eflib.coordinator.client import Client  # noqa: PLC0415 - see above
 
-    return _Asker(Client(cluster.home, cluster.store_url))
+    return _CoordinatorRequests(Client(cluster.home, cluster.store_url))
 
 
-class _Asker:
+class _CoordinatorRequests:
     """Makes requests of a command's words, and facts of the answers."""
 
     def __init__(self, client: Client) -> None:

@@ -140,7 +140,7 @@ class Agent:
             if self._heard == 1:
                 self._drain()
             else:
-                self._parts.roster.hurry(now)
+                self._parts.roster.end_grace(now)
 
     def _drain(self) -> None:
         if not self._parts.roster.is_draining:

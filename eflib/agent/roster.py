@@ -122,8 +122,8 @@ class Roster:
         """From now on nothing is assigned: everyone leaves."""
         self.is_draining = True
 
-    def hurry(self, now: float) -> None:
-        """Let the grace of everyone who is leaving pass."""
+    def end_grace(self, now: float) -> None:
+        """Give workers that are leaving no more time: they are killed at the next step."""
         for entry in self._entries.values():
             if entry.phase is Phase.LEAVING:
                 entry.due = now

@@ -39,9 +39,9 @@ def command(
     status = job_to_change(cluster, job)
     job_id = str(status["job"])
     services.need_coordinator(cluster)
-    asker = services.client(cluster)
+    sender = services.client(cluster)
     try:
-        reply = asker.request("rescale", job=job_id, num_gpus=wanted)
+        reply = sender.request("rescale", job=job_id, num_gpus=wanted)
     except EflibError as refused:
         refused.hint = refused.hint or f"see what there is with: efctl nodes, efctl status {job}"
         raise

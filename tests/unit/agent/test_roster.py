@@ -92,7 +92,7 @@ def test_a_drained_roster_asks_everyone_and_starts_nobody(roster):
     roster.drain()
 
     assert look(roster, "a", "b", now=10.0) == (Terminate("a"),)
-    roster.hurry(11.0)
+    roster.end_grace(11.0)
     assert look(roster, "a", "b", now=11.0) == (Kill("a"),)
 
 
