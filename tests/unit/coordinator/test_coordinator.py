@@ -171,7 +171,7 @@ def test_ids_of_jobs_are_not_used_again_where_the_journal_was_moved_away(host, l
     if left == "folder":
         for key in host.store.list(keys.JOBS):
             host.store.delete(key)
-        places.job_folder(host.home, "a-1").mkdir(parents=True)
+        (places.jobs_folder(host.home) / "a-1").mkdir(parents=True)
     host.start()
     request = host.submit()
     host.turn()
