@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 
 
 def get_handler() -> Callable[[RendezvousParameters], RendezvousHandler]:
-    """Return what torch's registry calls for ``--rdzv-backend=eflib``: an entry point.
+    """Return what torch's registry calls for ``--rdzv-backend=eflib``: an entry point."""
+    return _create_handler
 
-    The handler is imported here: it needs torch's package, which asks for entry points while it is
+
+def _create_handler(params: RendezvousParameters) -> RendezvousHandler:
+    """Return the handler for torchrun's parameters.
+
+    Its module is imported here: it needs torch's package, which asks for entry points while it is
     itself being imported.
     """
     handler = importlib.import_module("eflib.agent.rendezvous.handler")
-    create: Callable[[RendezvousParameters], RendezvousHandler] = handler.create_handler
-    return create
+    made: RendezvousHandler = handler.create_handler(params)
+    return made
