@@ -90,6 +90,15 @@ def read_torchrun(environ: Mapping[str, str]) -> TorchrunEnvironment | None:
     )
 
 
+def read_master(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Return host and port of the TCP store at which torchrun's world meets.
+
+    Raises:
+        UsageError: A variable is missing or is no number.
+    """
+    return _text(environ, "MASTER_ADDR"), _number(environ, "MASTER_PORT")
+
+
 def _text(environ: Mapping[str, str], name: str) -> str:
     if name not in environ:
         raise UsageError(

@@ -54,9 +54,6 @@ EXCEPTIONS = {
         ],
         FSDP,
     ),
-    "eflib/trainer/state/sharded_state.py": {
-        "torch.distributed.distributed_c10d._get_default_store": "torch 2.8 has nothing public"
-    },
     "eflib/trainer/step/deterministic.py": {
         "torch._foreach_add_": "one call for many tensors; the optimizers of torch use it too",
         "torch._foreach_copy_": "one call for many tensors; the optimizers of torch use it too",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -14,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
+from eflib import env
 from eflib.trainer import timeouts
 from eflib.trainer.collectives import PeerLostError, from_peers
 from eflib.trainer.elastic.interrupt import interrupted_when, sockets
@@ -209,6 +212,11 @@ class GroupKeeper:
             return []
         return [rank for rank, key in keys.items() if not from_peers(partial(store.check, [key]))]
 
+    @property
+    def meeting(self) -> PrefixStore | None:
+        """The store at which the current generation meets; None where there is none."""
+        return self._meeting
+
     def say_done(self, rank: int) -> None:
         """Leave word that this rank has nothing more to do in the generation."""
         meeting = self._meeting
@@ -296,6 +304,15 @@ class EnvironmentGroup(GroupKeeper):
             dist.init_process_group(
                 self._backend, timeout=timedelta(seconds=timeouts.FIXED_COLLECTIVE)
             )
+
+    @property
+    def meeting(self) -> PrefixStore | None:
+        """The store of torchrun's world; None where a script's group met at no TCP store."""
+        if self._meeting is None and dist.is_initialized() and dist.get_world_size() > 1:
+            with suppress(EndpointGoneError, PeerLostError):
+                store = self.connect(*env.read_master(os.environ))
+                self._meeting = PrefixStore("eflib", store)
+        return self._meeting
 
     def leave(self) -> None:
         """Stay: a world of fixed size has no other group to go to."""

@@ -74,6 +74,7 @@ class ShardedConductor(Conductor):
             if self.rank == 0:
                 state.hold()
         state.shard(self.rank, self.world_size)
+        state.meeting = self._keeper.meeting
         if source is None:
             state.read(Path(saved))
         else:

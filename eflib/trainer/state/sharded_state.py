@@ -68,6 +68,7 @@ class ShardedState(TrainingState):
         self._mesh: DeviceMesh | None = None
         self._rank, self._world_size = 0, 1
         self._num_met = 0  # how often all ranks met in this generation
+        self.meeting: Store | None = None  # where this generation's ranks meet, if at a store
         self._transit: tuple[str, list[torch.Tensor]] | None = None
         self.is_fresh = True  # the values are those that the script made
         self.is_held = False  # this rank has its part of the generation's state
@@ -208,15 +209,17 @@ class ShardedState(TrainingState):
         """
         if not self.is_sharded:
             return
-        group = dist.group.WORLD
-        if group is None:
+        if not dist.is_initialized():
             raise UsageError(
                 "evaluate() after the end of training, with parallel='fsdp'",
                 hint="the workers have parted: save a checkpoint, and load it into a model",
             )
+        store = self.meeting
+        if store is None:
+            return
         self._num_met += 1
-        store = _store_of(group)
-        marks = [f"evaluate/{self._num_met}/{rank}" for rank in range(self._world_size)]
+        prefix = f"evaluate/{self.token}/{self._num_met}"
+        marks = [f"{prefix}/{rank}" for rank in range(self._world_size)]
         store.set(marks[self._rank], "1")
         end = time.monotonic() + timeouts.EVALUATE
         while not store.check(marks) and time.monotonic() < end:
@@ -278,13 +281,6 @@ class ShardedState(TrainingState):
             )
         whole = hashlib.blake2b(repr(seen).encode(), digest_size=8).digest()
         return int.from_bytes(whole, "little") >> 1
-
-
-def _store_of(group: dist.ProcessGroup) -> Store:
-    """Return the store at which the ranks of the default group met."""
-    if hasattr(group, "get_group_store"):
-        return group.get_group_store()
-    return dist.distributed_c10d._get_default_store()  # torch 2.8: nothing public tells it
 
 
 def _own_pieces(piece: Piece, rank: int, world_size: int) -> list[Piece]:

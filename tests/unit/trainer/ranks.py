@@ -4,9 +4,25 @@ import multiprocessing
 import os
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
+
+from tests.helpers.processes import wait_until
+
+HOST = "127.0.0.1"
+
+
+def meeting(rank, file):
+    """Return the store at which ranks meet; rank 0 serves it, and says where in a file."""
+    if rank == 0:
+        store = dist.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
+        file.with_suffix(".new").write_text(str(store.port))
+        file.with_suffix(".new").rename(file)
+        return store
+    port = int(wait_until(lambda: file.exists() and file.read_text(), f"rank 0's port in {file}"))
+    return dist.TCPStore(HOST, port, is_master=False, wait_for_workers=False)
 
 
 @contextmanager
@@ -14,10 +30,11 @@ def rank_of(rank, world_size, folder):
     """Be a rank of a gloo group of this size, with torchrun's environment."""
     before = dict(os.environ)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
-    os.environ |= {"MASTER_ADDR": "unused", "MASTER_PORT": "0"}
+    store = meeting(rank, Path(folder) / f"port-{world_size}")
+    os.environ |= {"MASTER_ADDR": HOST, "MASTER_PORT": str(store.port)}
     dist.init_process_group(
         "gloo",
-        init_method=f"file://{folder}/meeting-{world_size}",
+        store=store,
         rank=rank,
         world_size=world_size,
         timeout=timedelta(seconds=90),
