@@ -180,7 +180,7 @@ class Agent:
             self._report_lost(act.worker)
 
     def _start(self, worker: str) -> None:
-        parts, entry = self._parts, self._known[worker]
+        parts, entry, pid = self._parts, self._known[worker], None
         try:
             spec = parts.cluster.spec(entry.job)
             order = make_order(entry, spec, parts.node, parts.ledger.error_file(worker))
@@ -198,6 +198,8 @@ class Agent:
         else:
             parts.cluster.report_start(entry, pid)
             events.worker_started(entry, parts.node.name, pid)
+        if pid is None:
+            parts.ledger.forget(worker)
 
     def _report_lost(self, worker: str) -> None:
         if not self._parts.cluster.has_exit(self._known[worker].job, worker):

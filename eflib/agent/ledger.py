@@ -105,7 +105,7 @@ class Ledger:
         What ends a worker may be that the disk has become full. Without room now the file is left
         out, and a worker's end is told by its exit code.
         """
-        file = self.folder / f"{quote(worker, safe='')}.error.json"
+        file = self.error_file_of(worker)
         with suppress(OSError):
             handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             try:
@@ -114,6 +114,16 @@ class Ledger:
             finally:
                 os.close(handle)
         return str(file)
+
+    def forget(self, worker: str) -> None:
+        """Take the files of a worker away that was not started."""
+        for file in (self.error_file_of(worker), Path(self.pulse_file(worker))):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+    def error_file_of(self, worker: str) -> Path:
+        """Return where the error file of a worker is."""
+        return self._file(f"{quote(worker, safe='')}.error.json")
 
     def pulse_file(self, worker: str) -> str:
         """Return where a worker gives signs of life."""

@@ -68,6 +68,10 @@ class Store(ABC):
     def list(self, prefix: str = "") -> Keys:
         """Return the keys that start with ``prefix``, sorted."""
 
+    def list_all(self, prefix: str) -> Keys:
+        """Return the keys that start with ``prefix``, those of streams too, as far as it can."""
+        return self.list(prefix)
+
     @abstractmethod
     def close(self) -> None:
         """Let go of connections and files; what is stored stays."""

@@ -79,6 +79,10 @@ class PatientStore(Store):
         """Return the keys that start with ``prefix``, sorted."""
         return self._again(lambda: self._store.list(prefix))
 
+    def list_all(self, prefix: str) -> Keys:
+        """Return the keys that start with ``prefix``, those of streams too."""
+        return self._again(lambda: self._store.list_all(prefix))
+
     def close(self) -> None:
         """Let go of connections and files."""
         self._store.close()

@@ -45,6 +45,9 @@ class Keys(Protocol):
     def delete(self, key: str) -> bool:
         """Remove a key; True if it was there."""
 
+    def list_all(self, prefix: str) -> list[str]:
+        """Return the keys that start with ``prefix``, hidden ones too, as far as it can."""
+
 
 def append(store: Keys, stream: str, value: bytes) -> int:
     """Add an entry at the end of a stream; returns its index, from 0."""
@@ -66,12 +69,15 @@ def append(store: Keys, stream: str, value: bytes) -> int:
 def read(store: Keys, stream: str, start: int) -> Entries:
     """Return all entries from index ``start`` on; those trimmed away are left out."""
     index = max(0, start)
-    if not _exists(store, stream, index - 1):  # else nothing from here on has been trimmed
+    is_proved = _exists(store, stream, index - 1)  # then nothing from here on has been trimmed
+    if not is_proved:
         index = max(index, _floor(store, stream))
     entries = []
     while (value := store.get(entry_key(stream, index))) is not None:
         entries.append((index, value))
         index += 1
+    if is_proved and not entries:
+        _put_tail_right(store, stream, index)
     return entries
 
 
@@ -124,7 +130,9 @@ def _floor(store: Keys, stream: str) -> int:
         if floor and _exists(store, stream, floor - 1):
             return floor
     tail = _number(store, _tail_key(stream))
-    if (floor is None and tail is None) or _exists(store, stream, 0):
+    if floor is None and tail is None:
+        return _searched(store, stream)
+    if _exists(store, stream, 0):
         return 0
     end = tail or 0
     near = range(max(0, end - 1), end + _NEIGHBOURS)
@@ -139,6 +147,33 @@ def _floor(store: Keys, stream: str) -> int:
     if floor is not None:
         _say_once(store, key, str(floor))
     return last + 1
+
+
+def _put_tail_right(store: Keys, stream: str, end: int) -> None:
+    """Tell writers where a stream ends, if the number that they go by says less.
+
+    They would write where nobody reads; only who reads knows better.
+    """
+    key = _tail_key(stream)
+    held = store.get(key)
+    is_number = held is not None and held.isdigit() and len(held) <= MOST_DIGITS
+    if held is None or not is_number or int(held) < end:
+        store.compare_and_set(key, held, str(end).encode())
+
+
+def _searched(store: Keys, stream: str) -> int:
+    """Return the floor of a stream whose numbers are both missing, from its last run of entries."""
+    if store.get(_tail_key(stream)) is None and store.get(_floor_key(stream)) is None:
+        return 0  # a stream that has not begun
+    prefix = f"{PREFIX}{stream}/"
+    names = [key.removeprefix(prefix) for key in store.list_all(prefix)]
+    indexes = {int(name) for name in names if name.isdigit() and len(name) <= MOST_DIGITS}
+    if not indexes:
+        return 0
+    first = max(indexes)
+    while first - 1 in indexes:
+        first -= 1
+    return first + 1 if first else 0  # the first entry of a trimmed stream is its proof
 
 
 def _exists(store: Keys, stream: str, index: int) -> bool:

@@ -124,6 +124,10 @@ class TcpStore(Store):
         found = self._index.find(prefix)
         return sorted(key for key in found if self._raw(_VALUES + key) is not None)
 
+    def list_all(self, prefix: str) -> Keys:
+        """Return the keys that start with ``prefix``, of streams too; none with an older torch."""
+        return [key for key in self._server_keys() if key.startswith(prefix)]
+
     def close(self) -> None:
         """Close the connection; a later call opens another."""
         self._client = None
@@ -160,6 +164,10 @@ class TcpStore(Store):
         return self._call(call)
 
     def _all_keys(self) -> Keys:
+        """Return the values' keys without those of streams."""
+        return [key for key in self._server_keys() if not key.startswith(STREAMS)]
+
+    def _server_keys(self) -> Keys:
         """Return the values' keys as the server itself lists them; an older torch cannot."""
 
         def call(client: TorchStore) -> Keys:
@@ -167,8 +175,7 @@ class TcpStore(Store):
             return [str(name) for name in list_keys()]
 
         names = self._call(call)
-        keys = [name.removeprefix(_VALUES) for name in names if name.startswith(_VALUES)]
-        return [key for key in keys if not key.startswith(STREAMS)]
+        return [name.removeprefix(_VALUES) for name in names if name.startswith(_VALUES)]
 
     def _call(self, call: Callable[[TorchStore], T]) -> T:
         if self._client is None or self._calls is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,7 +23,7 @@ from eflib.trainer.collectives import PeerLostError, from_peers
 from eflib.trainer.elastic.interrupt import interrupted_when, sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class SupersededError(Exception):
@@ -173,10 +174,13 @@ class GroupKeeper:
         before = set(sockets())
         end = time.monotonic() + timeouts.GROUP
         try:
-            with interrupted_when(
-                lambda: is_lost() or time.monotonic() > end,
-                store_port=store_port,
-                world_size=world_size,
+            with (
+                _keep_excepthook(),
+                interrupted_when(
+                    lambda: is_lost() or time.monotonic() > end,
+                    store_port=store_port,
+                    world_size=world_size,
+                ),
             ):
                 from_peers(
                     lambda: dist.init_process_group(
@@ -279,8 +283,22 @@ def _forget_attempt() -> None:
     torch counts attempts, and the number is in the keys under which members meet; it begins anew
     when a group is destroyed.
     """
-    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    with _keep_excepthook():
+        dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     dist.destroy_process_group()
+
+
+@contextmanager
+def _keep_excepthook() -> Iterator[None]:
+    """Keep torch from writing the rank before each line of a traceback.
+
+    It does so once more with each group that is made, and with the ranks of groups that are gone.
+    """
+    hook = sys.excepthook
+    try:
+        yield
+    finally:
+        sys.excepthook = hook
 
 
 class EnvironmentGroup(GroupKeeper):

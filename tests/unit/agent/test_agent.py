@@ -112,7 +112,12 @@ def run(store):
             workers=hands,
             pool=helper,
             guardian=helper,
-            ledger=SimpleNamespace(error_file=str, pulse_file=str, note_start=lambda worker: None),
+            ledger=SimpleNamespace(
+                error_file=str,
+                pulse_file=str,
+                forget=lambda worker: None,
+                note_start=lambda worker: None,
+            ),
             node=Node("n0", "/store", "/key"),
         )
         clock = lambda: hands.turns * seconds_per_turn  # noqa: E731

@@ -1,6 +1,7 @@
 """How a script's error is told: in the log, and in the file that the agent reads."""
 
 import json
+import sys
 
 import pytest
 
@@ -14,8 +15,10 @@ raise UsageError("a second trainer", hint="submit one job per training")
 
 
 @pytest.fixture
-def run(tmp_path, capfd):
+def run(tmp_path, capfd, monkeypatch):
     """Run a script; return its status, what it wrote, and its error file's message and text."""
+    # Other tests in this process make process groups, with which torch writes ranks before lines.
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
 
     def go(text):
         file, error_file = tmp_path / "script.py", tmp_path / "error"

@@ -24,6 +24,7 @@ NONSENSE = [
     b'[1, null, "", "/", "//", "..", "a/b"]',
 ]
 """Values that an unsigned write may leave where a number or a list of names should be."""
+NO_NUMBERS = [value for value in NONSENSE if not value.isdigit()]
 
 
 class Counted:
@@ -66,6 +67,27 @@ def test_a_stream_goes_on_whatever_stands_at_its_tail_or_floor(
     assert store.append(stream, b"last") == 6
     assert store.read(stream, 0) == [(6, b"last")]
     assert counted.calls < 300
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=range(len(NO_NUMBERS)))
+@pytest.mark.parametrize("trimmed", [0, 3, 5])
+def test_a_stream_goes_on_whatever_stands_at_both_numbers(store, stream, value, trimmed):
+    fill(store, stream, trimmed=trimmed)
+    for name in ("tail", "floor"):
+        store.set(f"streams/{stream}/{name}", value)
+    assert store.append(stream, b"next") == 5
+    assert store.read(stream, 5) == [(5, b"next")]
+
+
+def test_who_has_read_a_stream_puts_the_number_right_that_writers_go_by(store, stream, monkeypatch):
+    fill(store, stream, trimmed=5)
+    store.set(f"streams/{stream}/floor", b"garbage")
+    store.set(f"streams/{stream}/tail", b"1")
+    monkeypatch.setattr(store, "list_all", lambda prefix: [])  # a server that lists nothing
+    store.set(f"streams/{stream}/0", b"written by somebody without the key")
+    assert store.read(stream, 5) == []
+    assert store.append(stream, b"next") == 5
+    assert store.read(stream, 5) == [(5, b"next")]
 
 
 def test_an_absurd_number_is_said_once_and_then_put_right(store, stream, caplog):

@@ -70,6 +70,14 @@ def test_after_an_attempt_that_failed_it_meets_those_who_had_none(keeper, server
     assert dist.group.WORLD.group_name == after
 
 
+def test_no_number_of_groups_changes_how_an_error_is_written(keeper, server, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    for number in range(3):
+        form(keeper, server, f"hook/{number}", ["w0"])
+        keeper.leave()
+    assert sys.excepthook is sys.__excepthook__
+
+
 def test_where_nobody_listens_is_told_at_once(keeper):
     gone = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
     port = gone.port
