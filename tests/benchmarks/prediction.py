@@ -76,7 +76,7 @@ def cost(cluster, steps):
 
 def run(cases, times, steps):
     """Print a table; return the report."""
-    cores = machine(torch.device("cpu"))["cores"]
+    cores = machine(torch.device("cpu")).cores
     host = Host(cores, SLOTS, threads=1)
     report = {"cores": cores, "times": times}
     with LiveCluster(slots=SLOTS) as cluster:

@@ -77,7 +77,7 @@ def trained(name, batch_size, options):
     low, middle, high = statistics.quantiles(seconds[WARM_UP - 1 :], n=4)
     return profiles.Profile(
         model=name,
-        device=machine(device)["device"],
+        device=machine(device).device,
         points={1: 1 / middle},
         global_batch_size=batch_size,
         source="measured by eflib: python tests/benchmarks/zoo.py",
