@@ -156,8 +156,7 @@ def _put_tail_right(store: Keys, stream: str, end: int) -> None:
     """
     key = _tail_key(stream)
     held = store.get(key)
-    is_number = held is not None and held.isdigit() and len(held) <= MOST_DIGITS
-    if held is None or not is_number or int(held) < end:
+    if held is None or not _is_index(held) or int(held) < end:
         store.compare_and_set(key, held, str(end).encode())
 
 
@@ -167,7 +166,7 @@ def _searched(store: Keys, stream: str) -> int:
         return 0  # a stream that has not begun
     prefix = f"{PREFIX}{stream}/"
     names = [key.removeprefix(prefix) for key in store.list_all(prefix)]
-    indexes = {int(name) for name in names if name.isdigit() and len(name) <= MOST_DIGITS}
+    indexes = {int(name) for name in names if _is_index(name)}
     if not indexes:
         return 0
     first = max(indexes)
@@ -185,10 +184,15 @@ def _number(store: Keys, key: str) -> int | None:
     held = store.get(key)
     if held is None:
         return None
-    if held.isdigit() and len(held) <= MOST_DIGITS:
+    if _is_index(held):
         return int(held)
     _say_once(store, key, repr(held[:40])[1:])
     return None
+
+
+def _is_index(text: bytes | str) -> bool:
+    """Tell whether a text, which anybody may have written, is an index: "²" is a digit, too."""
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def _say_once(store: Keys, key: str, value: str) -> None:

@@ -75,6 +75,7 @@ def test_a_stream_goes_on_whatever_stands_at_both_numbers(store, stream, value, 
     fill(store, stream, trimmed=trimmed)
     for name in ("tail", "floor"):
         store.set(f"streams/{stream}/{name}", value)
+    store.set(f"streams/{stream}/²", value)  # a digit that is no number
     assert store.append(stream, b"next") == 5
     assert store.read(stream, 5) == [(5, b"next")]
 
